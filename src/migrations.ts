@@ -1,0 +1,153 @@
+/** Applies `migrations/*.sql`, reverts them, and says which are missing (DESIGN §4). */
+import { readdir } from 'node:fs/promises'
+import { basename, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { runner } from 'node-pg-migrate'
+import pg from 'pg'
+
+export interface MigrateOptions {
+  /** How many; default: all when up, one when down. */
+  count?: number
+  log?: (line: string) => void
+  /** The folder of migrations; default: the package's own. */
+  dir?: string
+}
+
+export interface MigrationStatus {
+  name: string
+  /** null: not in this database yet. */
+  appliedAt: Date | null
+}
+
+type Queryable = Pick<pg.Pool | pg.Client, 'query'>
+
+const TABLE = 'migrations'
+/** Any number that nothing else locks on: `echo registrar | cksum`. */
+const LOCK = 1_166_780_250
+const LOCK_RETRY_MS = 100
+/** `src/` is compiled to `dist/src/`. */
+const DIR = join(import.meta.dirname, '../../migrations')
+
+/**
+ * Applies (`up`) or reverts (`down`) migrations, each in its own transaction, and returns the names of
+ * those it ran. Any number of processes may call it at once: one works, the others wait and then find
+ * nothing to do.
+ */
+export async function migrate(
+  databaseUrl: string,
+  direction: 'up' | 'down',
+  { count = direction === 'up' ? Infinity : 1, log = () => {}, dir = DIR }: MigrateOptions = {},
+): Promise<string[]> {
+  const client = new pg.Client({
+    connectionString: databaseUrl,
+    application_name: 'registrar migrate',
+    keepAlive: true,
+  })
+  // Without a listener a connection lost between two queries would end the process.
+  client.on('error', (error) => log(`Lost the database connection: ${error.message}`))
+  await client.connect()
+  try {
+    // node-pg-migrate stores when a migration ran without a time zone.
+    await client.query(`set timezone to 'UTC'`)
+    await lock(client, log)
+    const names = (await status(client, dir))
+      .filter(({ appliedAt }) => (appliedAt === null) === (direction === 'up'))
+      .map(({ name }) => name)
+    if (direction === 'down') names.reverse()
+    const chosen = names.slice(0, count)
+    for (const name of chosen) await run(client, direction, name, dir, log)
+    return chosen
+  } finally {
+    // Ends the session, and with it the lock.
+    await client.end()
+  }
+}
+
+/** Every migration that this version or the database knows, in order. */
+export async function migrationStatus(
+  database: string | pg.Pool,
+  dir: string = DIR,
+): Promise<MigrationStatus[]> {
+  if (typeof database !== 'string') return status(database, dir)
+  const client = new pg.Client({ connectionString: database })
+  await client.connect()
+  try {
+    return await status(client, dir)
+  } finally {
+    await client.end()
+  }
+}
+
+/**
+ * Names that this version has and the database has not: not ready while there are any. What only the
+ * database has came with a newer version, which an older replica outlives (expand, then contract).
+ */
+export async function pendingMigrations(pool: pg.Pool, dir: string = DIR): Promise<string[]> {
+  return (await status(pool, dir))
+    .filter(({ appliedAt }) => appliedAt === null)
+    .map(({ name }) => name)
+}
+
+/**
+ * Polls, because a session that blocks in `pg_advisory_lock` holds a snapshot, and a `create index
+ * concurrently` in the migration that it waits for would wait for that snapshot: a deadlock.
+ */
+async function lock(client: pg.Client, log: (line: string) => void): Promise<void> {
+  const locked = async () => {
+    const { rows } = await client.query('select pg_try_advisory_lock($1) as locked', [LOCK])
+    return rows[0].locked as boolean
+  }
+  if (await locked()) return
+  log('Another process is migrating this database: waiting for it.')
+  do await sleep(LOCK_RETRY_MS)
+  while (!(await locked()))
+}
+
+async function run(
+  client: pg.Client,
+  direction: 'up' | 'down',
+  name: string,
+  dir: string,
+  log: (line: string) => void,
+): Promise<void> {
+  try {
+    await runner({
+      dbClient: client,
+      dir,
+      ignorePattern: '(?!\\d+_.*\\.sql$).*',
+      migrationsTable: TABLE,
+      direction,
+      file: name,
+      singleTransaction: true,
+      noLock: true,
+      // Warnings and errors only: with an error comes the statement, marked where it went wrong.
+      logger: { info: () => {}, warn: log, error: log },
+    })
+  } catch (error) {
+    const verb = direction === 'up' ? 'applied' : 'reverted'
+    throw new Error(`Migration ${name} could not be ${verb}: ${(error as Error).message}`, {
+      cause: error,
+    })
+  }
+  log(`${direction === 'up' ? 'Applied' : 'Reverted'} ${name}`)
+}
+
+async function status(db: Queryable, dir: string): Promise<MigrationStatus[]> {
+  const applied = await appliedMigrations(db)
+  const names = new Set([...(await migrationFiles(dir)), ...applied.keys()])
+  return [...names].toSorted().map((name) => ({ name, appliedAt: applied.get(name) ?? null }))
+}
+
+async function migrationFiles(dir: string): Promise<string[]> {
+  const files = await readdir(dir)
+  return files.filter((file) => /^\d+_.*\.sql$/.test(file)).map((file) => basename(file, '.sql'))
+}
+
+async function appliedMigrations(db: Queryable): Promise<Map<string, Date>> {
+  const table = await db.query('select to_regclass($1) as oid', [`public.${TABLE}`])
+  if (table.rows[0].oid === null) return new Map()
+  const { rows } = await db.query<{ name: string; applied_at: Date }>(
+    `select name, run_on at time zone 'UTC' as applied_at from public.${TABLE}`,
+  )
+  return new Map(rows.map((row) => [row.name, row.applied_at]))
+}

@@ -1,0 +1,83 @@
+/** The tables as the migrations leave them, for Kysely. */
+import type { ColumnType, Generated, JSONColumnType, Kysely, Transaction } from 'kysely'
+
+export type Database = Kysely<Tables>
+export type DatabaseTransaction = Transaction<Tables>
+
+/** Set by the database when the row is made. */
+type CreatedAt = ColumnType<Date, never, never>
+/** Written as an expression of the database's own clock. */
+type Time = ColumnType<Date, Date, Date>
+type OptionalTime = ColumnType<Date | null, Date | null | undefined, Date | null>
+
+export interface Tables {
+  users: { id: string; email: string | null; created_at: CreatedAt }
+  sign_ins: {
+    issuer: string
+    subject: string
+    user_id: string
+    created_at: CreatedAt
+    last_seen_at: Generated<Date>
+  }
+  sessions: {
+    id_hash: Buffer
+    user_id: string
+    created_at: CreatedAt
+    last_seen_at: Generated<Date>
+  }
+  registrations: {
+    id: string
+    registration_type: RegistrationType
+    user_id: string | null
+    claim_token_hash: Buffer | null
+    claim_expires_at: OptionalTime
+    claim_token_used_at: OptionalTime
+    claimed_at: OptionalTime
+    revoked_at: OptionalTime
+    expiry_recorded_at: OptionalTime
+    generation: Generated<number>
+    created_at: CreatedAt
+    created_from: string | null
+  }
+  claim_attempts: {
+    id: string
+    registration_id: string
+    token_hash: Buffer
+    user_code_mac: Buffer
+    login_hint_kind: 'email'
+    login_hint: string
+    wrong_codes: Generated<number>
+    requested_at: CreatedAt
+    requested_from: string | null
+    expires_at: Time
+    superseded_at: OptionalTime
+    declined_at: OptionalTime
+    confirmed_at: OptionalTime
+  }
+  poll_states: {
+    registration_id: string
+    polled_at: Time
+    interval_seconds: number
+    slow_down: boolean
+  }
+  revoked_tokens: { jti: string; expires_at: Time }
+  signing_keys: {
+    kid: string
+    public_jwk: JSONColumnType<Record<string, string>>
+    private_jwk_sealed: Buffer
+    created_at: CreatedAt
+    retired_at: OptionalTime
+  }
+  resource_servers: { id: string; name: string; secret_hash: Buffer; created_at: CreatedAt }
+  audit_events: {
+    id: Generated<string>
+    occurred_at: CreatedAt
+    event: string
+    registration_id: string | null
+    user_id: string | null
+    address: string | null
+    details: JSONColumnType<object | null> | null
+  }
+}
+
+export type RegistrationType = 'anonymous' | 'service_auth' | 'identity_assertion'

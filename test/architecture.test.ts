@@ -1,0 +1,90 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { dirname, join, normalize } from 'node:path'
+import { test } from 'tap'
+
+const ROOT = join(import.meta.dirname, '../..')
+
+/** The files directly in src/; every other file belongs to the part that its folder is named after. */
+const PARTS: Record<string, string> = {
+  'app.ts': 'app',
+  'cli.ts': 'cli',
+  'client-error.ts': 'errors',
+  'config.ts': 'setup',
+  'database.ts': 'setup',
+  'embedded.ts': 'setup',
+  'errors.ts': 'errors',
+  'migrations.ts': 'setup',
+  'open-database.ts': 'setup',
+  'repositories/tables.ts': 'tables',
+  'secret.ts': 'setup',
+  'server.ts': 'server',
+}
+
+/** DESIGN §2. `types` may be imported with `import type` beside the others; `packages`: any when left out. */
+const MAY_IMPORT: Record<string, { parts: string[]; types?: string[]; packages?: RegExp }> = {
+  server: { parts: ['app', 'setup'] },
+  cli: { parts: ['server', 'app', 'setup', 'repositories', 'domain'], types: ['tables'] },
+  app: { parts: ['plugins', 'routes', 'setup', 'errors'] },
+  plugins: {
+    parts: ['repositories', 'schemas', 'domain', 'errors', 'setup'],
+    types: ['plugins', 'tables'],
+  },
+  routes: {
+    parts: ['schemas', 'domain', 'repositories', 'errors'],
+    types: ['plugins', 'tables', 'setup'],
+    packages: /^(?!kysely|pg$)/,
+  },
+  repositories: { parts: ['repositories', 'tables'], types: ['domain'], packages: /^kysely$/ },
+  tables: { parts: [], packages: /^kysely$/ },
+  schemas: { parts: ['schemas'], packages: /^@sinclair\/typebox$/ },
+  domain: { parts: ['domain'], packages: /^node:crypto$/ },
+  errors: { parts: [] },
+  setup: { parts: ['setup'], types: ['tables'] },
+}
+
+/** With `from`, or for its effect, or `import()`; the first group is `type`, the second what it names. */
+const IMPORT =
+  /^(?:import|export)\s+(?:(type\s)?[^'";=]*?\sfrom\s+)?'([^']+)'|\bimport\(\s*'([^']+)'/gm
+
+test('a source imports only what DESIGN §2 lets it', async (t) => {
+  t.same(sources('src').flatMap(violations), [])
+})
+
+test('a source has at most 300 lines and a test at most 400', async (t) => {
+  t.same([...longer('src', 300), ...longer('test', 400)], [])
+})
+
+function violations(file: string): string[] {
+  const part = partOf(file)
+  const rule = MAY_IMPORT[part]
+  if (rule === undefined) return [`src/${file} is in no part that DESIGN §2 names`]
+  return [...read('src', file).matchAll(IMPORT)]
+    .map(([, type, named, dynamic]) => ({ type, target: (named ?? dynamic) as string }))
+    .filter(({ type, target }) => {
+      if (!target.startsWith('.')) return type === undefined && !(rule.packages ?? /^/).test(target)
+      return ![...rule.parts, ...(type ? (rule.types ?? []) : [])].includes(
+        partOf(normalize(join(dirname(file), target)).replace(/\.js$/, '.ts')),
+      )
+    })
+    .map(({ type, target }) => `src/${file} (${part}) imports ${type ?? ''}${target}`)
+}
+
+function longer(folder: string, limit: number): string[] {
+  return sources(folder)
+    .map((file) => ({ file, lines: read(folder, file).split('\n').length - 1 }))
+    .filter(({ lines }) => lines > limit)
+    .map(({ file, lines }) => `${folder}/${file} has ${lines} lines`)
+}
+
+function sources(folder: string): string[] {
+  const files = readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' })
+  return files.filter((file) => file.endsWith('.ts'))
+}
+
+function read(folder: string, file: string): string {
+  return readFileSync(join(ROOT, folder, file), 'utf8')
+}
+
+function partOf(file: string): string {
+  return PARTS[file] ?? dirname(file)
+}
