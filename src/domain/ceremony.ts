@@ -1,0 +1,41 @@
+/** A ceremony: the link for the person, the code for the agent to show (PROTOCOL §5). */
+import type { LoginHint } from './login-hint.js'
+import { hashSecret, newId, newSecret, newUserCode, userCodeMac } from './secrets.js'
+
+export interface CeremonySettings {
+  issuer: string
+  lifetimeSeconds: number
+  intervalSeconds: number
+  /** Keys the codes' MACs. */
+  codeKey: Buffer
+}
+
+export interface CeremonyBlock {
+  user_code: string
+  expires_in: number
+  verification_uri: string
+  interval: number
+}
+
+/** `block` goes to the agent, once; `attempt` is what is stored of it. The link never holds the code. */
+export function mintCeremony(settings: CeremonySettings, hint: LoginHint, address: string) {
+  const id = newId('cla_')
+  const token = newSecret('cat_')
+  const user_code = newUserCode()
+  const page = `/claim?claim_attempt_token=${token}`
+  const block: CeremonyBlock = {
+    user_code,
+    expires_in: settings.lifetimeSeconds,
+    verification_uri: `${settings.issuer}/login?return_to=${encodeURIComponent(page)}`,
+    interval: settings.intervalSeconds,
+  }
+  const attempt = {
+    id,
+    token_hash: hashSecret(token),
+    user_code_mac: userCodeMac(settings.codeKey, id, user_code),
+    hint,
+    lifetime_seconds: settings.lifetimeSeconds,
+    requested_from: address,
+  }
+  return { block, attempt }
+}

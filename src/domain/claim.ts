@@ -1,0 +1,115 @@
+/** The ceremony's decisions: who may start, see, confirm and poll a claim (PROTOCOL §6, §7, §8). */
+import type { LoginHint } from './login-hint.js'
+import { registrationStatus, isLive, type Attempt, type Registration } from './registration.js'
+
+/** How long a claim token answers after its first success, so that a lost response can be fetched again. */
+export const CLAIM_TOKEN_GRACE_MS = 60_000
+
+/** Wrong codes of one registration in a day, over all its ceremonies: renewals must not buy tries without end. */
+export const WRONG_CODES_PER_DAY = 15
+
+export type StartReason = 'unknown' | 'claimed' | 'over' | 'hint_missing' | 'too_many_codes'
+
+/** Whether a ceremony may be started or renewed, and for whom: a renewal without a hint keeps the last one. */
+export function decideStart(
+  registration: Registration | undefined,
+  asked: { last: LoginHint | undefined; given: LoginHint | undefined; wrongCodes: number },
+  now: Date,
+): { ok: true; registration: Registration; hint: LoginHint } | { ok: false; reason: StartReason } {
+  if (!registration) return { ok: false, reason: 'unknown' }
+  const status = registrationStatus(registration, undefined, 0, now)
+  if (status === 'claimed') return { ok: false, reason: 'claimed' }
+  if (status === 'revoked' || status === 'expired') return { ok: false, reason: 'over' }
+  if (asked.wrongCodes >= WRONG_CODES_PER_DAY) return { ok: false, reason: 'too_many_codes' }
+  const hint = asked.given ?? asked.last
+  return hint ? { ok: true, registration, hint } : { ok: false, reason: 'hint_missing' }
+}
+
+export type PollReason =
+  'pending' | 'ceremony_over' | 'window_over' | 'spent' | 'declined' | 'revoked'
+
+/** The claim grant's state table. */
+export function decidePoll(
+  registration: Registration,
+  attempt: Attempt | undefined,
+  maxTries: number,
+  now: Date,
+): { ok: true } | { ok: false; reason: PollReason } {
+  switch (registrationStatus(registration, attempt, maxTries, now)) {
+    case 'revoked':
+      return { ok: false, reason: 'revoked' }
+    case 'claimed':
+      return isFetchable(registration, now) ? { ok: true } : { ok: false, reason: 'spent' }
+    case 'expired':
+      return { ok: false, reason: 'window_over' }
+    case 'pending_claim':
+      return { ok: false, reason: 'pending' }
+    case 'unclaimed':
+      if (!attempt) return { ok: false, reason: 'pending' }
+      return { ok: false, reason: attempt.declined_at ? 'declined' : 'ceremony_over' }
+  }
+}
+
+/** A confirmed claim is fetched within its window, and again within the grace after the first time. */
+function isFetchable(
+  { claim_token_used_at: used, claimed_at, claim_expires_at }: Registration,
+  now: Date,
+): boolean {
+  const since = (used ?? claimed_at)!.getTime() + CLAIM_TOKEN_GRACE_MS
+  const until = used ? since : Math.max(since, claim_expires_at!.getTime())
+  return now.getTime() <= until
+}
+
+/** An attempt as the claim page loads it by the token in the person's link. */
+export interface PageClaim {
+  registration: Registration
+  attempt: Attempt & { superseded_at: Date | null; login_hint: string }
+}
+
+export interface Person {
+  user_id: string
+  /** Verified. */
+  email: string | null
+}
+
+export type PageReason =
+  | 'not_found'
+  | 'wrong_account'
+  | 'already_done'
+  | 'declined'
+  | 'too_many_codes'
+  | 'link_expired'
+  | 'registration_over'
+
+/**
+ * What the signed-in person may do with the link. Strangers to a live link are told only that it is not theirs;
+ * a link that is used, superseded or unknown looks the same to everyone else.
+ */
+export function decidePage<Claim extends PageClaim>(
+  claim: Claim | undefined,
+  person: Person,
+  maxTries: number,
+  now: Date,
+): { ok: true; claim: Claim } | { ok: false; reason: PageReason } {
+  if (!claim || claim.attempt.superseded_at) return { ok: false, reason: 'not_found' }
+  const { registration, attempt } = claim
+  if (attempt.confirmed_at) {
+    if (registration.user_id !== person.user_id) return { ok: false, reason: 'not_found' }
+    return { ok: false, reason: registration.revoked_at ? 'registration_over' : 'already_done' }
+  }
+  if (attempt.login_hint !== person.email) return { ok: false, reason: 'wrong_account' }
+  const status = registrationStatus(registration, attempt, maxTries, now)
+  if (status !== 'pending_claim' && status !== 'unclaimed')
+    return { ok: false, reason: 'registration_over' }
+  if (attempt.declined_at) return { ok: false, reason: 'declined' }
+  if (attempt.wrong_codes >= maxTries) return { ok: false, reason: 'too_many_codes' }
+  return isLive(attempt, maxTries, now)
+    ? { ok: true, claim }
+    : { ok: false, reason: 'link_expired' }
+}
+
+/** Digits as people type them, `12 34-56`, full-width too (RFC 8628 §6.1); undefined for what is no code. */
+export function normalizeUserCode(text: string): string | undefined {
+  const code = text.normalize('NFKC').replace(/[\s\p{Pd}]/gu, '')
+  return /^[0-9]{6}$/.test(code) ? code : undefined
+}

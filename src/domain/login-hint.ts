@@ -1,0 +1,51 @@
+/** login_hint: an opaque string on the wire (OIDC CIBA §7.1), classified once at the edge. */
+
+export interface LoginHint {
+  kind: 'email'
+  /** Canonical: trimmed, NFC, lower case, the domain as A-labels. Mailbox folding (`+tag`, dots) is not ours to do. */
+  value: string
+}
+
+/** Dot-atom of RFC 5322 §3.2.3, opened to letters of any script (RFC 6531); no quotes, no comments. */
+const LOCAL_PART =
+  /^[\p{L}\p{N}\p{M}!#$%&'*+/=?^_`{|}~-]+(\.[\p{L}\p{N}\p{M}!#$%&'*+/=?^_`{|}~-]+)*$/u
+const DOMAIN_CHARACTERS = /^[\p{L}\p{N}\p{M}.-]+$/u
+const DOMAIN = /^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])$/
+
+export function classifyLoginHint(text: string): LoginHint | undefined {
+  const value = canonicalEmail(text)
+  return value === undefined ? undefined : { kind: 'email', value }
+}
+
+/** The one form in which addresses are stored and compared, or undefined for what is not an address. */
+export function canonicalEmail(text: string): string | undefined {
+  if (text.length > 1000) return undefined
+  const [local, domain, more] = text
+    .replace(/^ +| +$/g, '')
+    .normalize('NFC')
+    .toLowerCase()
+    .split('@')
+  if (!local || !domain || more !== undefined) return undefined
+  if (!LOCAL_PART.test(local) || !DOMAIN_CHARACTERS.test(domain)) return undefined
+  const host = asciiHost(domain)
+  const email = `${local}@${host}`
+  return DOMAIN.test(host) && Buffer.byteLength(local) <= 64 && Buffer.byteLength(email) <= 254
+    ? email
+    : undefined
+}
+
+/** In A-labels, or '' for no host. Not with `URL.canParse`, which, once it is hot, fails on ß in Node 20 and 22. */
+function asciiHost(domain: string): string {
+  try {
+    return new URL(`http://${domain}`).hostname
+  } catch {
+    return ''
+  }
+}
+
+/** Enough to recognise one's own address, too little to learn another's: `a•••@e•••.com`. */
+export function maskEmail(email: string): string {
+  const [local = '', domain = ''] = email.split('@')
+  const dot = domain.lastIndexOf('.')
+  return `${[...local][0]}•••@${domain[0]}•••${domain.slice(dot)}`
+}

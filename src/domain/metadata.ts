@@ -1,0 +1,66 @@
+/** Where metadata lives, and what it says (RFC 8414, RFC 9728, PROTOCOL §4). */
+
+/** RFC 8414 §3.1, RFC 9728 §3.1: the well-known name goes between host and path; a lone slash is no path. */
+export function wellKnownPath(name: string, identifier: string): string {
+  const { pathname } = new URL(identifier)
+  return `/.well-known/${name}${pathname === '/' ? '' : pathname}`
+}
+
+export const PROTECTED_RESOURCE = 'oauth-protected-resource'
+export const AUTHORIZATION_SERVER = 'oauth-authorization-server'
+
+/** The URL a challenge points to: on our own host, whatever host the resource has. */
+export function resourceMetadataUrl(resource: string, issuer: string): string {
+  return new URL(wellKnownPath(PROTECTED_RESOURCE, resource), issuer).href
+}
+
+export function authorizationServerMetadataUrl(issuer: string): string {
+  return new URL(wellKnownPath(AUTHORIZATION_SERVER, issuer), issuer).href
+}
+
+export interface MetadataSettings {
+  ISSUER: string
+  RESOURCE: string
+  RESOURCE_NAME: string
+  RESOURCE_LOGO_URI?: string | undefined
+  SCOPES: Record<string, string>
+  IDENTITY_TYPES: string[]
+}
+
+/** RFC 9728 §2 */
+export function protectedResourceMetadata(settings: MetadataSettings) {
+  return {
+    resource: settings.RESOURCE,
+    resource_name: settings.RESOURCE_NAME,
+    ...(settings.RESOURCE_LOGO_URI ? { resource_logo_uri: settings.RESOURCE_LOGO_URI } : {}),
+    authorization_servers: [settings.ISSUER],
+    scopes_supported: Object.keys(settings.SCOPES),
+    bearer_methods_supported: ['header'],
+  }
+}
+
+/** RFC 8414 §2, with the profile's `agent_auth`. There is no authorization endpoint, so no `response_types_supported`. */
+export function authorizationServerMetadata(settings: MetadataSettings) {
+  const { ISSUER: issuer, IDENTITY_TYPES } = settings
+  return {
+    issuer,
+    ...protectedResourceMetadata(settings),
+    token_endpoint: `${issuer}/oauth2/token`,
+    revocation_endpoint: `${issuer}/oauth2/revoke`,
+    introspection_endpoint: `${issuer}/oauth2/introspect`,
+    jwks_uri: `${issuer}/.well-known/jwks.json`,
+    grant_types_supported: [
+      'urn:ietf:params:oauth:grant-type:jwt-bearer',
+      'urn:workos:agent-auth:grant-type:claim',
+    ],
+    token_endpoint_auth_methods_supported: ['none'],
+    revocation_endpoint_auth_methods_supported: ['none'],
+    introspection_endpoint_auth_methods_supported: ['client_secret_basic'],
+    agent_auth: {
+      skill: `${issuer}/auth.md`,
+      identity_endpoint: `${issuer}/agent/identity`,
+      claim_endpoint: `${issuer}/agent/identity/claim`,
+      identity_types_supported: IDENTITY_TYPES,
+    },
+  }
+}

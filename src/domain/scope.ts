@@ -1,0 +1,16 @@
+/** Scopes: what a registration may have, and what a request narrows it to (RFC 6749 §3.3). */
+
+/** One space between scope-tokens, none around them. */
+const SCOPE = /^[\x21\x23-\x5B\x5D-\x7E]+( [\x21\x23-\x5B\x5D-\x7E]+)*$/
+
+/** `requested` may narrow what is allowed, never widen it. Undefined: malformed, or nothing of it is allowed. */
+export function narrowScope(
+  allowed: string[],
+  requested: string | undefined,
+): string[] | undefined {
+  if (requested === undefined) return allowed
+  if (!SCOPE.test(requested)) return undefined
+  const wanted = new Set(requested.split(' '))
+  const granted = allowed.filter((scope) => wanted.has(scope))
+  return granted.length > 0 ? granted : undefined
+}

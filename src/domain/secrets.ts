@@ -1,0 +1,60 @@
+/** Identifiers and secrets, and the only forms of them that are stored (PROTOCOL §2). */
+import {
+  createHash,
+  createHmac,
+  hkdfSync,
+  randomBytes,
+  randomInt,
+  timingSafeEqual,
+} from 'node:crypto'
+
+/** 128 random bits behind a prefix: names a thing, opens nothing. */
+export function newId(prefix: 'reg_' | 'cla_' | 'user_' | 'rs_' | ''): string {
+  return prefix + randomBytes(16).toString('base64url')
+}
+
+/** 256 random bits behind a prefix (RFC 6749 §10.10). */
+export function newSecret(prefix: 'clm_' | 'cat_' | 'rss_' | ''): string {
+  return prefix + randomBytes(32).toString('base64url')
+}
+
+/** Six uniform decimal digits, leading zeros kept. */
+export function newUserCode(): string {
+  return randomInt(1_000_000).toString().padStart(6, '0')
+}
+
+/** How secrets of 256 random bits are stored and looked up. */
+export function hashSecret(secret: string): Buffer {
+  return createHash('sha256').update(secret).digest()
+}
+
+/**
+ * How a user code is stored: six digits fall to any plain hash at once, so the key stays out of the database,
+ * and the attempt's id makes equal codes of two attempts differ.
+ */
+export function userCodeMac(key: Buffer, attemptId: string, code: string): Buffer {
+  return createHmac('sha256', key).update(`1|${attemptId}|${code}`).digest()
+}
+
+/** Whether the code fits under any of the keys: a rotated SECRET still opens codes made under the one before. */
+export function userCodeMatches(
+  keys: Buffer[],
+  mac: Buffer,
+  attemptId: string,
+  code: string,
+): boolean {
+  return keys.some((key) => secretsEqual(userCodeMac(key, attemptId, code), mac))
+}
+
+/** Compares in constant time; different lengths are just unequal. */
+export function secretsEqual(a: Buffer, b: Buffer): boolean {
+  return a.length === b.length && timingSafeEqual(a, b)
+}
+
+/** One independent 256-bit key for each purpose from one secret (RFC 5869). */
+export function deriveKey(
+  secret: Buffer,
+  purpose: 'user-code' | 'signing-key-seal' | 'csrf',
+): Buffer {
+  return Buffer.from(hkdfSync('sha256', secret, '', `agent-registrar/${purpose}`, 32))
+}
