@@ -1,0 +1,113 @@
+/** Errors named after their wire codes, and the one place where their bodies are made (RFC 6749 §5.2, PROTOCOL §3). */
+import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
+
+/** What a caller is told. `description` is our own words, never the caller's input. */
+export class OAuthError extends Error {
+  constructor(
+    readonly statusCode: number,
+    readonly error: string,
+    readonly description: string,
+    readonly headers: Record<string, string> = {},
+    /** More members for the body. */
+    readonly members: Record<string, unknown> = {},
+  ) {
+    super(description)
+  }
+}
+
+export const invalidRequest = (description: string) =>
+  new OAuthError(400, 'invalid_request', description)
+
+export const invalidLoginHint = () =>
+  new OAuthError(400, 'invalid_login_hint', 'login_hint must be an email address.')
+
+export const notEnabled = (registrationType: string) =>
+  new OAuthError(
+    400,
+    `${registrationType}_not_enabled`,
+    'This server has that registration type switched off.',
+  )
+
+const unavailable = () =>
+  new OAuthError(503, 'temporarily_unavailable', 'The service cannot answer now. Try again soon.', {
+    'retry-after': '5',
+  })
+
+/**
+ * Postgres's and pg's own words for "away": connecting (28, 3D000, 55000 too), resources, shutdown, read-only, timeouts;
+ * never a bad query.
+ */
+const AWAY =
+  /^(08...|28...|3D000|53...|55000|55P03|57P0.|57014|25006|40001|40P01|ECONN.*|EPIPE|ETIMEDOUT|E(HOST|NET)UNREACH|ENOTFOUND|EAI_AGAIN|ENOENT)$/
+const AWAY_MESSAGE =
+  /^(timeout exceeded when trying to connect|timeout expired|Connection terminated|Client (has encountered a connection error|was closed)|Cannot use a pool after)/
+
+export function isDatabaseAway(error: unknown): boolean {
+  const { code, message } = error as { code?: unknown; message?: unknown }
+  return AWAY.test(String(code)) || AWAY_MESSAGE.test(String(message))
+}
+
+/** Fastify's own refusals → ours. Descriptions are fixed: the originals may quote the request. */
+const FRAMEWORK: Record<string, [status: number, error: string, description: string]> = {
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: [
+    415,
+    'invalid_request',
+    'This content type is not accepted here.',
+  ],
+  FST_ERR_CTP_BODY_TOO_LARGE: [413, 'invalid_request', 'The request body is too large.'],
+  FST_ERR_CTP_INVALID_JSON_BODY: [400, 'invalid_request', 'The request body is not valid JSON.'],
+  FST_ERR_CTP_EMPTY_JSON_BODY: [400, 'invalid_request', 'The request body is empty.'],
+}
+
+/** Any thrown thing, even nothing, → what the caller is told about it. */
+export function toOAuthError(thrown: unknown): OAuthError {
+  if (thrown instanceof OAuthError) return thrown
+  const error = (thrown ?? {}) as FastifyError
+  if (error.validation) return invalidRequest(validationText(error.validation))
+  const known = FRAMEWORK[error.code]
+  if (known) return new OAuthError(...known)
+  if (error.statusCode && error.statusCode >= 400 && error.statusCode < 500)
+    return new OAuthError(
+      error.statusCode,
+      'invalid_request',
+      'The request could not be understood.',
+    )
+  // After the caller's own faults: who hangs up while sending is an ECONNRESET as well.
+  if (isDatabaseAway(error)) return unavailable()
+  return new OAuthError(500, 'server_error', 'Something went wrong on our side.')
+}
+
+/** Names the member at fault by the schema's own words; values and unknown names are not repeated. */
+function validationText(faults: NonNullable<FastifyError['validation']>): string {
+  const fault = faults[0]
+  const missing = fault?.params.missingProperty
+  if (typeof missing === 'string') return `${missing} is required.`
+  const member = fault?.instancePath.slice(1).split('/')[0]
+  return member
+    ? `${member} is not valid.`
+    : 'The request body must be an object of the documented form.'
+}
+
+/** What `/agent/*` adds for auth.md clients: the description once more, as `message`. */
+export function profileBody(told: OAuthError): object {
+  const { error, description, members } = told
+  return { error, message: description, error_description: description, ...members }
+}
+
+/** RFC 6749 §5.2 */
+export function oauthBody({ error, description, members }: OAuthError): object {
+  return { error, error_description: description, ...members }
+}
+
+/** The JSON error handler of a surface: `accept` is the one media type of its requests. */
+export function jsonErrors(body: (told: OAuthError) => object, accept?: string) {
+  return (error: FastifyError | OAuthError, request: FastifyRequest, reply: FastifyReply): void => {
+    const told = toOAuthError(error)
+    if (told.statusCode >= 500) request.log.error({ err: error }, 'request failed')
+    else request.log.info({ error: told.error, reason: error.cause }, told.description)
+    if (told.statusCode === 415 && accept) reply.header('accept', accept)
+    // Said here too: no hook runs for a URL that cannot be decoded.
+    reply.code(told.statusCode).headers({ 'cache-control': 'no-store', ...told.headers })
+    void reply.send(body(told))
+  }
+}

@@ -1,0 +1,31 @@
+/** The secret of a local server that was given none: made once, kept in DATA_DIR, readable by its owner only. */
+import { randomBytes } from 'node:crypto'
+import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+
+const BYTES = 32
+
+export function localSecret(dataDir: string): Buffer {
+  const path = join(dataDir, 'secret')
+  if (!existsSync(path)) makeSecret(path, dataDir)
+  const secret = Buffer.from(readFileSync(path, 'utf8'), 'base64')
+  if (secret.length >= BYTES) return secret
+  throw new Error(
+    `${path} is damaged: it should hold ${BYTES} random bytes in base64. Restore it, or start anew without ${dataDir}`,
+  )
+}
+
+/** Two processes that start at once end with the same one: the link is made whole or not at all. */
+function makeSecret(path: string, dataDir: string): void {
+  // Never the draft of another: written over, it would change the secret that was linked from it.
+  const draft = `${path}.${randomBytes(8).toString('hex')}`
+  mkdirSync(dataDir, { recursive: true })
+  writeFileSync(draft, randomBytes(BYTES).toString('base64'), { mode: 0o600, flag: 'wx' })
+  try {
+    linkSync(draft, path)
+  } catch {
+    // Another was first; if not, reading it will fail.
+  } finally {
+    rmSync(draft)
+  }
+}
