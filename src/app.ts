@@ -1,0 +1,142 @@
+/** All wiring on one page. Policy is nesting: what a surface accepts and how it refuses is where it is registered. */
+import cookie from '@fastify/cookie'
+import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
+import { randomUUID } from 'node:crypto'
+import type { Config } from './config.js'
+import { clientError } from './client-error.js'
+import { jsonErrors, oauthBody, profileBody } from './errors.js'
+import bearer from './plugins/bearer.js'
+import ceremonies from './plugins/ceremonies.js'
+import closing from './plugins/closing.js'
+import database from './plugins/database.js'
+import documents from './plugins/documents.js'
+import forms from './plugins/forms.js'
+import http from './plugins/http.js'
+import keys from './plugins/keys.js'
+import pages from './plugins/pages.js'
+import sessions from './plugins/sessions.js'
+import sweeper from './plugins/sweeper.js'
+import views from './plugins/views.js'
+import claim from './routes/claim.js'
+import confirm from './routes/confirm.js'
+import discovery from './routes/discovery.js'
+import exampleApi from './routes/example-api.js'
+import health from './routes/health.js'
+import home from './routes/home.js'
+import identity from './routes/identity.js'
+import introspect from './routes/introspect.js'
+import login from './routes/login.js'
+import revoke from './routes/revoke.js'
+import token from './routes/token.js'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    config: Config
+  }
+}
+
+const BODY_LIMIT = 65_536
+/** Lax, not Strict: people arrive from a link in a chat. */
+const COOKIE = { path: '/', httpOnly: true, secure: true, sameSite: 'lax' } as const
+
+export async function buildApp(config: Config): Promise<FastifyInstance> {
+  const app = Fastify({
+    logger: { level: config.LOG_LEVEL, serializers: { req: loggedRequest } },
+    bodyLimit: BODY_LIMIT,
+    trustProxy: trustProxy(config.TRUST_PROXY),
+    requestTimeout: 20_000,
+    http: { headersTimeout: 15_000, connectionsCheckingInterval: 5_000 },
+    keepAliveTimeout: 72_000,
+    // What still comes on a connection that is open is served.
+    return503OnClosing: false,
+    genReqId: ({ headers: { 'x-request-id': id } }) =>
+      typeof id === 'string' && /^[A-Za-z0-9-]{1,64}$/.test(id) ? id : randomUUID(),
+    clientErrorHandler: clientError,
+    frameworkErrors: jsonErrors(oauthBody),
+    // The wire says no by status and code: types are never guessed, members never dropped in silence.
+    ajv: { customOptions: { coerceTypes: false, removeAdditional: false, discriminator: true } },
+  })
+  app.removeAllContentTypeParsers()
+  app.setErrorHandler(jsonErrors(oauthBody))
+  app.decorate('config', config)
+  try {
+    await registerAll(app, config)
+    return app
+  } catch (error) {
+    // What was opened before the fault would keep the process alive.
+    await app.close()
+    throw error
+  }
+}
+
+async function registerAll(app: FastifyInstance, config: Config): Promise<void> {
+  await app.register(closing)
+  await app.register(http)
+  await app.register(database)
+  await app.register(keys)
+  await app.register(ceremonies)
+  await app.register(documents)
+  await app.register(views)
+  await app.register(bearer)
+  await app.register(sweeper)
+
+  await app.register(discovery)
+  await app.register(async (surfaces) => {
+    await surfaces.register(health)
+
+    await surfaces.register(async (json) => {
+      acceptJson(json)
+      await json.register(exampleApi)
+      await json.register(async (profile) => {
+        profile.setErrorHandler(jsonErrors(profileBody, 'application/json'))
+        await profile.register(identity)
+        await profile.register(claim)
+      })
+    })
+
+    await surfaces.register(async (oauth) => {
+      await oauth.register(forms)
+      oauth.setErrorHandler(jsonErrors(oauthBody, 'application/x-www-form-urlencoded'))
+      await oauth.register(token)
+      await oauth.register(revoke)
+      await oauth.register(introspect)
+    })
+
+    await surfaces.register(async (people) => {
+      await people.register(cookie, { parseOptions: COOKIE })
+      await people.register(sessions)
+      await people.register(forms)
+      await people.register(pages)
+      await people.register(home)
+      await people.register(login)
+      await people.register(confirm)
+    })
+  }, prefixOf(config.ISSUER))
+}
+
+function acceptJson(app: FastifyInstance): void {
+  app.addContentTypeParser(
+    'application/json',
+    { parseAs: 'string' },
+    app.getDefaultJsonParser('error', 'error'),
+  )
+}
+
+/** An issuer with a path serves everything below it. */
+function prefixOf(issuer: string): { prefix: string } {
+  return { prefix: new URL(issuer).pathname.replace(/\/$/, '') }
+}
+
+/** How many proxies stand before us, or which networks they are in; with neither, `X-Forwarded-*` is ignored. */
+function trustProxy(
+  proxies: string[],
+): false | string[] | ((address: string, hop: number) => boolean) {
+  const [first] = proxies
+  if (first === undefined) return false
+  return /^\d+$/.test(first) ? (_address, hop) => hop < Number(first) : proxies
+}
+
+/** No query: links of people carry their token in it. */
+function loggedRequest({ method, url, ip }: FastifyRequest) {
+  return { method, url: url.replace(/\?.*/s, ''), remoteAddress: ip }
+}

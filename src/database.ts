@@ -1,0 +1,64 @@
+/** Connections to Postgres: every wait is bounded, so that beyond it a caller gets 503 and may try again. */
+import type { Socket } from 'node:net'
+import { Kysely, PostgresDialect } from 'kysely'
+import pg from 'pg'
+import { pendingMigrations } from './migrations.js'
+import type { Database, Tables } from './repositories/tables.js'
+
+const TIMEOUTS = {
+  connectionTimeoutMillis: 3_000,
+  statement_timeout: 5_000,
+  lock_timeout: 3_000,
+  idle_in_transaction_session_timeout: 10_000,
+}
+/** Longer than Postgres takes to give up by itself: after it the network or the whole machine is gone. */
+const SILENCE_MS = 7_000
+
+/** Ends with `pool.end()`. */
+export function connect(
+  url: string,
+  options: { max: number; onLost: (message: string) => void },
+): { pool: pg.Pool; db: Database } {
+  const pool = new pg.Pool({
+    connectionString: url,
+    application_name: 'agent-registrar',
+    max: options.max,
+    idleTimeoutMillis: 60_000,
+    keepAlive: true,
+    ...TIMEOUTS,
+  })
+  pool.on('connect', (client) => {
+    // The pool does not listen while a client is in use. Unheard, an error would end the process.
+    client.on('error', ({ message }) => options.onLost(`Lost a database connection: ${message}`))
+    const socket = socketOf(client)
+    socket.on('timeout', () =>
+      socket.destroy(new Error('Connection terminated: Postgres has fallen silent')),
+    )
+  })
+  pool.on('acquire', (client) => void socketOf(client).setTimeout(SILENCE_MS))
+  pool.on('release', (_error, client) => void socketOf(client).setTimeout(0))
+  // A lost idle connection, which its client has told of, is replaced at the next query.
+  pool.on('error', () => {})
+  return { pool, db: new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) }) }
+}
+
+/** @throws when this version needs migrations that the database lacks. */
+export async function requireMigrations(pool: pg.Pool): Promise<void> {
+  const pending = await pendingMigrations(pool)
+  if (pending.length > 0)
+    throw new Error(
+      `The database lacks migrations (${pending.join(', ')}). Run them first: npm run registrar -- migrate up`,
+    )
+}
+
+/** What an operator can mend, in a sentence. A host with several addresses fails with several errors, and no words. */
+export function sentence(error: unknown): string {
+  const { errors: [first] = [error] } = error as Partial<AggregateError>
+  const { message, syscall } = first as NodeJS.ErrnoException
+  return syscall === 'connect' ? `The database cannot be reached: ${message}` : message
+}
+
+/** pg's own timeout for a query would put the deaf connection back into the pool. */
+function socketOf(client: pg.PoolClient): Socket {
+  return (client as unknown as { connection: { stream: Socket } }).connection.stream
+}

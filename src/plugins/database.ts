@@ -1,0 +1,30 @@
+/** The database, at the version this code was written for. */
+import fp from 'fastify-plugin'
+import { connect, requireMigrations } from '../database.js'
+import { pendingMigrations } from '../migrations.js'
+import type { Database } from '../repositories/tables.js'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    db: Database
+    /** Names of migrations that this version needs and the database lacks. */
+    pendingMigrations(): Promise<string[]>
+  }
+}
+
+const CONNECTIONS = 10
+
+export default fp(
+  async (app) => {
+    const { pool, db } = connect(app.config.DATABASE_URL!, {
+      max: CONNECTIONS,
+      onLost: (message) => app.log.warn(message),
+    })
+    app.decorate('db', db)
+    app.decorate('pendingMigrations', () => pendingMigrations(pool))
+    // Not db.destroy(), which does nothing before the first query of Kysely's.
+    app.addHook('onClose', async () => pool.end())
+    await requireMigrations(pool)
+  },
+  { name: 'database' },
+)

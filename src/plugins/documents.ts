@@ -1,0 +1,36 @@
+/** Answers made once and served from memory, with an ETag: they work with the database away. */
+import { createHash } from 'node:crypto'
+import type { FastifyReply } from 'fastify'
+import fp from 'fastify-plugin'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    cachedDocument(type: string, body: string): CachedDocument
+  }
+  interface FastifyReply {
+    /** Sends the document, or 304 to whoever has it (RFC 9110 §13.1.2). */
+    document(document: CachedDocument): FastifyReply
+  }
+}
+
+export interface CachedDocument {
+  type: string
+  body: string
+  etag: string
+}
+
+export default fp(
+  async (app) => {
+    app.decorate('cachedDocument', (type: string, body: string) => {
+      return { type, body, etag: `"${createHash('sha256').update(body).digest('base64url')}"` }
+    })
+    app.decorateReply('document', function (this: FastifyReply, { type, body, etag }) {
+      this.headers({ 'cache-control': 'public, max-age=300', etag })
+      const known = this.request.headers['if-none-match']
+      if (known === '*' || known?.split(/\s*,\s*/).some((tag) => tag.replace(/^W\//, '') === etag))
+        return this.code(304).send()
+      return this.type(type).send(body)
+    })
+  },
+  { name: 'documents' },
+)

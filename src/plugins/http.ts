@@ -1,0 +1,104 @@
+/** What HTTP asks of every surface (PROTOCOL §3): 404, 405 and OPTIONS, CORS, caching, request bodies' encodings. */
+import { isIP } from 'node:net'
+import { createGunzip } from 'node:zlib'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import { OAuthError } from '../errors.js'
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** Any origin may read the answers, without credentials. */
+    cors?: boolean
+  }
+  interface FastifyRequest {
+    /** `ip` as a bare address: what a proxy says may have a port or a zone, or be no address at all. */
+    readonly address: string
+  }
+}
+
+const EXPOSED = 'WWW-Authenticate, Retry-After, RateLimit, RateLimit-Policy'
+const MAX_URL_LENGTH = 8192
+
+export default fp(
+  async (app) => {
+    const paths = new Map<string, { methods: Set<string>; cors: boolean }>()
+
+    app.addHook('onRoute', ({ url: pattern, method, config }) => {
+      const url = pattern.replaceAll('::', ':')
+      const path = paths.get(url) ?? { methods: new Set(['OPTIONS']), cors: config?.cors === true }
+      for (const name of [method].flat()) path.methods.add(name)
+      paths.set(url, path)
+    })
+
+    // Before bodies are read: a wrong method is 405 whatever it carries.
+    app.addHook('onRequest', async (request, reply) => {
+      reply.header('cache-control', 'no-store')
+      reply.header('x-content-type-options', 'nosniff')
+      reply.header('x-request-id', request.id)
+      if (!request.is404) {
+        if (request.routeOptions.config.cors) allowAnyOrigin(reply)
+        return
+      }
+      const path = paths.get(request.url.split('?', 1)[0] as string)
+      if (!path) throw new OAuthError(404, 'not_found', 'There is nothing at this address.')
+      if (path.cors) allowAnyOrigin(reply)
+      const allow = [...path.methods].toSorted().join(', ')
+      if (request.method !== 'OPTIONS')
+        throw new OAuthError(405, 'method_not_allowed', `Use ${allow}.`, { allow })
+      if (path.cors)
+        reply.headers({
+          'access-control-allow-methods': allow,
+          'access-control-allow-headers': 'content-type, authorization',
+          'access-control-max-age': '86400',
+        })
+      return reply.code(204).header('allow', allow).send()
+    })
+
+    app.decorateRequest('address', {
+      getter(this: FastifyRequest) {
+        return (bareAddress(this.ip) ?? bareAddress(this.socket.remoteAddress)) as string
+      },
+    })
+
+    app.addHook('preParsing', async (request, reply, payload) => {
+      // Here, not at onRequest: by now the surface has set what all of its answers carry.
+      if (request.url.length > MAX_URL_LENGTH)
+        throw new OAuthError(414, 'invalid_request', 'The URL is too long.')
+      const { 'content-type': type = '', 'content-encoding': encoding = 'identity' } =
+        request.headers
+      const charset = /;\s*charset="?([^";\s]*)/i.exec(type)?.[1] ?? 'utf-8'
+      if (!/^utf-?8$/i.test(charset))
+        throw new OAuthError(415, 'invalid_request', 'Only UTF-8 is understood.')
+      if (/^identity$/i.test(encoding)) return payload
+      if (!/^(x-)?gzip$/i.test(encoding))
+        throw new OAuthError(415, 'invalid_request', 'This content encoding is not understood.', {
+          'accept-encoding': 'gzip',
+        })
+      // Fastify holds what comes out of here to the body limit, and compares this count with Content-Length.
+      const unzipped = Object.assign(createGunzip(), { receivedEncodedLength: 0 })
+      payload.on('data', (chunk: Buffer) => (unzipped.receivedEncodedLength += chunk.length))
+      payload.on('error', (error) => unzipped.destroy(error))
+      // Nobody may be reading: no parser, or the limit is passed. An error that nobody hears would end the process.
+      unzipped.on('error', () => {})
+      reply.raw.on('close', () => {
+        unzipped.destroy()
+        payload.resume()
+      })
+      return payload.pipe(unzipped)
+    })
+  },
+  { name: 'http' },
+)
+
+/** `192.0.2.1:443`, `[2001:db8::1]:443`, `fe80::1%eth0`, `::ffff:192.0.2.1` → the address alone. */
+function bareAddress(text: string | undefined): string | undefined {
+  const address = String(text)
+    .replace(/^\[(.*)\](:\d+)?$|^([\d.]+):\d+$/, '$1$3')
+    .replace(/%.*$/, '')
+    .replace(/^::ffff:(?=[\d.]+$)/i, '')
+  return isIP(address) ? address : undefined
+}
+
+function allowAnyOrigin(reply: FastifyReply): void {
+  reply.headers({ 'access-control-allow-origin': '*', 'access-control-expose-headers': EXPOSED })
+}

@@ -1,0 +1,119 @@
+/** What every page for people has: security headers, forms that only our own pages can send, errors in words. */
+import csrf from '@fastify/csrf-protection'
+import helmet from '@fastify/helmet'
+import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import { deriveKey } from '../domain/secrets.js'
+import { OAuthError, toOAuthError } from '../errors.js'
+
+declare module 'fastify' {
+  interface FastifyReply {
+    /** Renders a page; its forms get their CSRF token as `csrf`. */
+    page(template: string, data: object): Promise<string>
+    /** 303 to a path of our own: the method becomes GET whatever it was (RFC 9700 §4.12). */
+    seeOther(path: string): FastifyReply
+  }
+}
+
+export default fp(
+  async (app) => {
+    const { config } = app
+    await app.register(helmet, {
+      contentSecurityPolicy: {
+        useDefaults: false,
+        directives: {
+          defaultSrc: ["'none'"],
+          styleSrc: ["'self'"],
+          imgSrc: ["'self'"],
+          formAction: ["'self'"],
+          frameAncestors: ["'none'"],
+          baseUri: ["'none'"],
+          objectSrc: ["'none'"],
+        },
+      },
+      frameguard: { action: 'deny' },
+      hsts: config.ISSUER.startsWith('https:') && { maxAge: 31_536_000 },
+    })
+    await app.register(csrf, {
+      cookieKey: '__Host-registrar-csrf',
+      // The attributes are those of all our cookies.
+      cookieOpts: {},
+      getToken: ({ body }) => {
+        const token = (body as Record<string, unknown> | undefined)?._csrf
+        return typeof token === 'string' ? token : undefined
+      },
+      // Bound to the session: a token from before the sign-in, or of another session, is worth nothing.
+      getUserInfo: userInfo,
+      csrfOpts: { hmacKey: deriveKey(config.secrets[0]!, 'csrf').toString('base64') },
+    })
+
+    app.addHook('onRequest', async (request) => {
+      if (request.method === 'POST') refuseForeignForms(request)
+    })
+
+    app.decorateReply('page', async function (this: FastifyReply, template, data) {
+      const csrfToken = this.generateCsrf({ userInfo: userInfo(this.request) })
+      return await this.viewAsync(template, { ...data, csrf: csrfToken })
+    })
+    app.decorateReply('seeOther', function (this: FastifyReply, path) {
+      return this.redirect(config.ISSUER + path, 303)
+    })
+
+    app.setErrorHandler(async (error: FastifyError | OAuthError, request, reply) => {
+      const told = toOAuthError(error)
+      if (told.statusCode >= 500) request.log.error({ err: error }, 'request failed')
+      else request.log.info({ error: told.error }, 'page refused')
+      reply.code(told.statusCode).headers(told.headers)
+      return await reply.viewAsync('problem', problemWords(told.statusCode))
+    })
+
+    /**
+     * Browsers say where a form comes from. Sec-Fetch-Site decides: pages that send no referrer have `Origin: null` in
+     * their own forms too (Fetch §3.2). An old browser without it has to name our origin.
+     */
+    function refuseForeignForms({ headers }: FastifyRequest): void {
+      const { origin, 'sec-fetch-site': site } = headers
+      const trusted = new URL(config.ISSUER).origin
+      const ours =
+        site === 'same-origin'
+          ? [undefined, 'null', trusted].includes(origin)
+          : site === undefined && origin === trusted
+      if (!ours) throw new OAuthError(403, 'forbidden', `Forms are only accepted from ${trusted}.`)
+    }
+  },
+  { name: 'pages', dependencies: ['views', 'sessions', 'forms'] },
+)
+
+function userInfo(request: FastifyRequest): string {
+  return request.sessionHash()?.toString('base64url') ?? 'nobody'
+}
+
+function problemWords(status: number): { title: string; text: string } {
+  switch (status) {
+    case 403:
+      return {
+        title: 'This form could not be trusted',
+        text: 'It did not come from our own page, the page was too old, or your browser keeps no cookies for it. Go back, reload the page and try again.',
+      }
+    case 404:
+      return {
+        title: 'There is nothing here',
+        text: 'The address may be mistyped, or this server has no sign-in set up yet.',
+      }
+    case 500:
+      return {
+        title: 'Something went wrong on our side',
+        text: 'We have made a note of it. Please try again later.',
+      }
+    case 503:
+      return {
+        title: 'We cannot answer right now',
+        text: 'Nothing was changed. Wait a moment, then reload the page.',
+      }
+    default:
+      return {
+        title: 'That did not work',
+        text: 'The request could not be understood. Go back and try again.',
+      }
+  }
+}

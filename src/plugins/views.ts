@@ -1,0 +1,36 @@
+/** Templates: pages for people, and /auth.md for agents. */
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import view from '@fastify/view'
+import { Eta } from 'eta'
+import fp from 'fastify-plugin'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    stylesheet: CachedDocument
+    /** A template whose text goes out as it is: nothing from a request may go in. */
+    renderMarkdown(template: string, data: object): string
+  }
+}
+import type { CachedDocument } from './documents.js'
+
+const VIEWS = fileURLToPath(new URL('../../../views', import.meta.url))
+
+export default fp(
+  async (app) => {
+    const { config } = app
+    const markdown = new Eta({ views: VIEWS, autoEscape: false, autoTrim: false })
+    app.decorate('renderMarkdown', (template, data) => markdown.render(template, data))
+    app.decorate(
+      'stylesheet',
+      app.cachedDocument('text/css; charset=utf-8', readFileSync(`${VIEWS}/style.css`, 'utf8')),
+    )
+    await app.register(view, {
+      engine: { eta: new Eta({ views: VIEWS, cache: true }) },
+      root: VIEWS,
+      viewExt: 'eta',
+      defaultContext: { issuer: config.ISSUER, resourceName: config.RESOURCE_NAME },
+    })
+  },
+  { name: 'views', dependencies: ['documents'] },
+)

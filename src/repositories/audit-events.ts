@@ -1,0 +1,47 @@
+/** The audit trail: one row for each change of state, committed with it, never with a secret. */
+import type { Database } from './tables.js'
+
+export type AuditEvent =
+  | 'registration.created'
+  | 'registration.expired'
+  | 'registration.revoked'
+  | 'assertion.issued'
+  | 'assertion.revoked'
+  | 'token.issued'
+  | 'token.revoked'
+  | 'claim.requested'
+  | 'claim.confirmed'
+  | 'claim.declined'
+  | 'user_code.minted'
+  | 'user_code.refused'
+  | 'user.created'
+  | 'session.started'
+  | 'session.ended'
+  | 'resource_server.added'
+  | 'resource_server.removed'
+
+export interface AuditEntry {
+  event: AuditEvent
+  registration_id?: string
+  user_id?: string
+  /** The network address the request came from. */
+  address?: string
+  details?: Record<string, string | number>
+}
+
+/** Pass the transaction of the change it tells of. */
+export async function recordAudit(db: Database, ...entries: AuditEntry[]): Promise<void> {
+  if (entries.length === 0) return
+  await db
+    .insertInto('audit_events')
+    .values(
+      entries.map(({ event, registration_id, user_id, address, details }) => ({
+        event,
+        registration_id: registration_id ?? null,
+        user_id: user_id ?? null,
+        address: address ?? null,
+        details: details ? JSON.stringify(details) : null,
+      })),
+    )
+    .execute()
+}

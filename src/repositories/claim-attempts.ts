@@ -1,0 +1,136 @@
+/** Ceremonies: a link and a code, at most one current for a registration. */
+import { sql } from 'kysely'
+import type { Database, DatabaseTransaction } from './tables.js'
+import type { LoginHint } from '../domain/login-hint.js'
+import type { PageClaim } from '../domain/claim.js'
+import { recordAudit } from './audit-events.js'
+import { dbNow, secondsFromNow } from './time.js'
+
+export interface NewAttempt {
+  id: string
+  token_hash: Buffer
+  user_code_mac: Buffer
+  hint: LoginHint
+  lifetime_seconds: number
+  requested_from: string
+}
+
+/** Starts or renews: the older link and code die with this, and polling starts afresh. Wants the registration locked. */
+export async function startAttempt(
+  db: DatabaseTransaction,
+  registrationId: string,
+  { hint, lifetime_seconds, ...columns }: NewAttempt,
+): Promise<{ expires_at: Date }> {
+  await db
+    .updateTable('claim_attempts')
+    .set({ superseded_at: dbNow })
+    .where('registration_id', '=', registrationId)
+    .where('superseded_at', 'is', null)
+    .execute()
+  await db.deleteFrom('poll_states').where('registration_id', '=', registrationId).execute()
+  const started = await db
+    .insertInto('claim_attempts')
+    .values({
+      ...columns,
+      registration_id: registrationId,
+      login_hint_kind: hint.kind,
+      login_hint: hint.value,
+      expires_at: secondsFromNow(lifetime_seconds),
+    })
+    .returning('expires_at')
+    .executeTakeFirstOrThrow()
+  const of = {
+    registration_id: registrationId,
+    address: columns.requested_from,
+    details: { claim_attempt_id: columns.id },
+  }
+  await recordAudit(db, { event: 'claim.requested', ...of }, { event: 'user_code.minted', ...of })
+  return started
+}
+
+/** Wrong codes of all ceremonies of a registration in the last day: a renewal must not buy new tries without end. */
+export async function countRecentWrongCodes(
+  db: DatabaseTransaction,
+  registrationId: string,
+): Promise<number> {
+  const { total } = await db
+    .selectFrom('claim_attempts')
+    .select(sql<number>`coalesce(sum(wrong_codes), 0)::int`.as('total'))
+    .where('registration_id', '=', registrationId)
+    .where('requested_at', '>', secondsFromNow(-86_400))
+    .executeTakeFirstOrThrow()
+  return total
+}
+
+/** `PageClaim` with what the page shows and checks besides. */
+export type LoadedClaim = PageClaim & {
+  attempt: { requested_at: Date; requested_from: string | null; user_code_mac: Buffer }
+  now: Date
+}
+
+/** By the token in the person's link. */
+export async function findClaimByLink(
+  db: Database,
+  tokenHash: Buffer,
+): Promise<LoadedClaim | undefined> {
+  const row = await db
+    .selectFrom('claim_attempts as attempt')
+    .innerJoin('registrations', 'registrations.id', 'attempt.registration_id')
+    .leftJoin('users', 'users.id', 'registrations.user_id')
+    .where('attempt.token_hash', '=', tokenHash)
+    .select([
+      'attempt.id',
+      'attempt.expires_at',
+      'attempt.wrong_codes',
+      'attempt.declined_at',
+      'attempt.confirmed_at',
+      'attempt.superseded_at',
+      'attempt.login_hint',
+      'attempt.requested_at',
+      'attempt.requested_from',
+      'attempt.user_code_mac',
+      'registrations.id as registration_id',
+      'registrations.registration_type',
+      'registrations.user_id',
+      'registrations.generation',
+      'registrations.claim_expires_at',
+      'registrations.claim_token_used_at',
+      'registrations.claimed_at',
+      'registrations.revoked_at',
+      'users.email',
+      dbNow.as('now'),
+    ])
+    .executeTakeFirst()
+  if (!row) return undefined
+  const { registration_id, registration_type, user_id, generation, email, now, ...rest } = row
+  const { claim_expires_at, claim_token_used_at, claimed_at, revoked_at, ...attempt } = rest
+  const times = { claim_expires_at, claim_token_used_at, claimed_at, revoked_at }
+  return {
+    registration: { id: registration_id, registration_type, user_id, generation, email, ...times },
+    attempt,
+    now,
+  }
+}
+
+/** Returns the wrong codes so far, this one included. */
+export async function countWrongCode(db: DatabaseTransaction, id: string): Promise<number> {
+  const { wrong_codes } = await db
+    .updateTable('claim_attempts')
+    .set({ wrong_codes: sql`wrong_codes + 1` })
+    .where('id', '=', id)
+    .returning('wrong_codes')
+    .executeTakeFirstOrThrow()
+  return wrong_codes
+}
+
+export async function markAttempt(
+  db: DatabaseTransaction,
+  id: string,
+  outcome: 'confirmed_at' | 'declined_at',
+): Promise<void> {
+  await db
+    .updateTable('claim_attempts')
+    .set({ [outcome]: dbNow })
+    .where('id', '=', id)
+    .execute()
+}

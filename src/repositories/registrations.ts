@@ -1,0 +1,223 @@
+/** Registrations and what they are claimed with. */
+import { sql } from 'kysely'
+import type { Database, DatabaseTransaction, RegistrationType } from './tables.js'
+import type { Attempt, Registration } from '../domain/registration.js'
+import type { LoginHint } from '../domain/login-hint.js'
+import { recordAudit } from './audit-events.js'
+import { dbNow, secondsFromNow } from './time.js'
+
+export async function insertRegistration(
+  db: DatabaseTransaction,
+  row: {
+    id: string
+    registration_type: RegistrationType
+    claim_token_hash: Buffer
+    claim_window_seconds: number
+    created_from: string
+  },
+): Promise<{ generation: number; claim_expires_at: Date }> {
+  const { claim_window_seconds, ...columns } = row
+  const { generation, claim_expires_at } = await db
+    .insertInto('registrations')
+    .values({ ...columns, claim_expires_at: secondsFromNow(claim_window_seconds) })
+    .returning(['generation', 'claim_expires_at'])
+    .executeTakeFirstOrThrow()
+  await recordAudit(db, {
+    event: 'registration.created',
+    registration_id: row.id,
+    address: row.created_from,
+    details: { registration_type: row.registration_type },
+  })
+  return { generation, claim_expires_at: claim_expires_at! }
+}
+
+const REGISTRATION = [
+  'registrations.id',
+  'registrations.registration_type',
+  'registrations.user_id',
+  'registrations.generation',
+  'registrations.claim_expires_at',
+  'registrations.claim_token_used_at',
+  'registrations.claimed_at',
+  'registrations.revoked_at',
+] as const
+
+export interface ClaimState {
+  registration: Registration
+  attempt: Attempt | undefined
+  hint: LoginHint | undefined
+  now: Date
+}
+
+/**
+ * A registration with its current attempt, in one statement: read one after the other,
+ * a confirmation between the two would look like an expired ceremony.
+ */
+export async function findByClaimToken(
+  db: Database,
+  claimTokenHash: Buffer,
+): Promise<ClaimState | undefined> {
+  const row = await db
+    .selectFrom('registrations')
+    .leftJoin('users', 'users.id', 'registrations.user_id')
+    .leftJoin('claim_attempts as attempt', (join) =>
+      join
+        .onRef('attempt.registration_id', '=', 'registrations.id')
+        .on('attempt.superseded_at', 'is', null),
+    )
+    .where('registrations.claim_token_hash', '=', claimTokenHash)
+    .select([
+      ...REGISTRATION,
+      'users.email',
+      'attempt.id as attempt_id',
+      'attempt.expires_at',
+      'attempt.wrong_codes',
+      'attempt.declined_at',
+      'attempt.confirmed_at',
+      'attempt.login_hint_kind',
+      'attempt.login_hint',
+      dbNow.as('now'),
+    ])
+    .executeTakeFirst()
+  if (!row) return undefined
+  const { attempt_id: id, expires_at, wrong_codes, declined_at, confirmed_at, now, ...rest } = row
+  const { login_hint_kind: kind, login_hint: value, ...registration } = rest
+  if (id === null) return { registration, attempt: undefined, hint: undefined, now }
+  return {
+    registration,
+    attempt: { id, expires_at: expires_at!, wrong_codes: wrong_codes!, declined_at, confirmed_at },
+    hint: { kind: kind!, value: value! },
+    now,
+  }
+}
+
+/**
+ * Serializes every change of a claim: who holds the row decides, and reads after this see what the last one left.
+ * Returns the registration's id.
+ */
+export async function lockByClaimToken(
+  db: DatabaseTransaction,
+  claimTokenHash: Buffer,
+): Promise<string | undefined> {
+  const row = await db
+    .selectFrom('registrations')
+    .select('id')
+    .where('claim_token_hash', '=', claimTokenHash)
+    .forUpdate()
+    .executeTakeFirst()
+  return row?.id
+}
+
+/** The same lock, by the token in the person's link. */
+export async function lockByLink(db: DatabaseTransaction, tokenHash: Buffer): Promise<void> {
+  await db
+    .selectFrom('registrations')
+    .select('id')
+    .where('id', '=', (of) =>
+      of.selectFrom('claim_attempts').select('registration_id').where('token_hash', '=', tokenHash),
+    )
+    .forUpdate()
+    .execute()
+}
+
+/** With the user's verified email, and the database's clock. */
+export async function findRegistration(
+  db: Database,
+  id: string,
+): Promise<(Registration & { now: Date }) | undefined> {
+  return await db
+    .selectFrom('registrations')
+    .leftJoin('users', 'users.id', 'registrations.user_id')
+    .where('registrations.id', '=', id)
+    .select([...REGISTRATION, 'users.email', dbNow.as('now')])
+    .executeTakeFirst()
+}
+
+/**
+ * Binds the registration to the person. An anonymous one changes generation: whoever captured what it had before
+ * must not be upgraded with it.
+ */
+export async function claimRegistration(
+  db: DatabaseTransaction,
+  id: string,
+  userId: string,
+): Promise<boolean> {
+  const { numUpdatedRows } = await db
+    .updateTable('registrations')
+    .set({
+      claimed_at: dbNow,
+      user_id: userId,
+      generation: sql`generation + case registration_type when 'anonymous' then 1 else 0 end`,
+    })
+    .where('id', '=', id)
+    .where('claimed_at', 'is', null)
+    .where('revoked_at', 'is', null)
+    .where('claim_expires_at', '>', dbNow)
+    .executeTakeFirst()
+  return numUpdatedRows === 1n
+}
+
+/** Marks the claim token's first success; false once the grace after it is over or the registration is revoked. */
+export async function useClaimToken(
+  db: DatabaseTransaction,
+  id: string,
+  graceMs: number,
+): Promise<boolean> {
+  const { numUpdatedRows } = await db
+    .updateTable('registrations')
+    .set({ claim_token_used_at: sql`coalesce(claim_token_used_at, now())` })
+    .where('id', '=', id)
+    .where('claimed_at', 'is not', null)
+    .where('revoked_at', 'is', null)
+    .where((where) =>
+      where.or([
+        where('claim_token_used_at', 'is', null),
+        where('claim_token_used_at', '>=', secondsFromNow(-graceMs / 1000)),
+      ]),
+    )
+    .executeTakeFirst()
+  return numUpdatedRows === 1n
+}
+
+/** Kills everything minted under this generation; false when something else already did. */
+export async function raiseGeneration(
+  db: DatabaseTransaction,
+  id: string,
+  generation: number,
+): Promise<boolean> {
+  const { numUpdatedRows } = await db
+    .updateTable('registrations')
+    .set({ generation: sql`generation + 1` })
+    .where('id', '=', id)
+    .where('generation', '=', generation)
+    .executeTakeFirst()
+  return numUpdatedRows === 1n
+}
+
+/** Audits registrations whose window passed unclaimed, each once however many replicas look. Returns how many. */
+export async function recordExpiries(db: DatabaseTransaction, limit: number): Promise<number> {
+  const rows = await db
+    .updateTable('registrations')
+    .set({ expiry_recorded_at: dbNow })
+    .where('id', 'in', (due) =>
+      due
+        .selectFrom('registrations')
+        .select('id')
+        .where('claim_expires_at', '<=', dbNow)
+        .where('claimed_at', 'is', null)
+        .where('revoked_at', 'is', null)
+        .where('expiry_recorded_at', 'is', null)
+        .orderBy('claim_expires_at')
+        .limit(limit)
+        .forUpdate()
+        .skipLocked(),
+    )
+    .returning('id')
+    .execute()
+  const expired = rows.map(({ id }) => ({
+    event: 'registration.expired' as const,
+    registration_id: id,
+  }))
+  await recordAudit(db, ...expired)
+  return rows.length
+}

@@ -1,0 +1,50 @@
+/** Who may introspect. */
+import type { Database } from './tables.js'
+
+export async function findResourceServerSecret(
+  db: Database,
+  id: string,
+): Promise<Buffer | undefined> {
+  const row = await db
+    .selectFrom('resource_servers')
+    .select('secret_hash')
+    .where('id', '=', id)
+    .executeTakeFirst()
+  return row?.secret_hash
+}
+
+/** False when the name is taken. */
+export async function insertResourceServer(
+  db: Database,
+  row: { id: string; name: string; secret_hash: Buffer },
+): Promise<boolean> {
+  const added = await db
+    .insertInto('resource_servers')
+    .values(row)
+    .onConflict((conflict) => conflict.column('name').doNothing())
+    .returning('id')
+    .executeTakeFirst()
+  return added !== undefined
+}
+
+export async function listResourceServers(
+  db: Database,
+): Promise<{ id: string; name: string; created_at: Date }[]> {
+  return await db
+    .selectFrom('resource_servers')
+    .select(['id', 'name', 'created_at'])
+    .orderBy('created_at')
+    .execute()
+}
+
+/** By id or name; returns what was removed. */
+export async function deleteResourceServer(
+  db: Database,
+  idOrName: string,
+): Promise<{ id: string; name: string } | undefined> {
+  return await db
+    .deleteFrom('resource_servers')
+    .where((where) => where.or([where('id', '=', idOrName), where('name', '=', idOrName)]))
+    .returning(['id', 'name'])
+    .executeTakeFirst()
+}

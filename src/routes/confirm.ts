@@ -1,0 +1,163 @@
+/** The claim page: a signed-in person confirms or declines an agent (PROTOCOL §7). */
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import type { FastifyReply } from 'fastify'
+import type { Static } from '@sinclair/typebox'
+import { decidePage, normalizeUserCode, type PageReason, type Person } from '../domain/claim.js'
+import { maskEmail } from '../domain/login-hint.js'
+import { hashSecret } from '../domain/secrets.js'
+import { duration, moment } from '../domain/words.js'
+import { recordAudit } from '../repositories/audit-events.js'
+import * as attempts from '../repositories/claim-attempts.js'
+import { claimRegistration, lockByLink } from '../repositories/registrations.js'
+import type { DatabaseTransaction } from '../repositories/tables.js'
+import { hasLinkedAgent, lockUser } from '../repositories/users.js'
+import { ClaimLink, CompleteBody } from '../schemas/pages.js'
+
+const STATUS: Record<PageReason, number> = {
+  not_found: 404,
+  wrong_account: 403,
+  already_done: 200,
+  declined: 410,
+  too_many_codes: 410,
+  link_expired: 410,
+  registration_over: 410,
+}
+
+type Outcome =
+  | { kind: 'settled' }
+  | { kind: 'refused'; reason: PageReason; claim: attempts.LoadedClaim | undefined }
+  | { kind: 'asked_again'; status: number; error: string; claim: attempts.LoadedClaim }
+
+const plugin: FastifyPluginAsyncTypebox = async (app) => {
+  const { config, db, ceremonies } = app
+  const maxTries = config.USER_CODE_MAX_TRIES
+
+  app.get('/claim', { schema: { querystring: ClaimLink } }, async (request, reply) => {
+    const { claim_attempt_token: token = '' } = request.query
+    const person = await request.person()
+    if (!person) return reply.seeOther(signInFor(token))
+    const claim = await attempts.findClaimByLink(db, hashSecret(token))
+    const decision = decidePage(claim, person, maxTries, claim?.now ?? new Date())
+    if (decision.ok) return await showForm(reply, person, token, decision.claim)
+    const { reason } = decision
+    // Where the person's own Decline leads: told, not refused.
+    reply.code(reason === 'declined' ? 200 : STATUS[reason])
+    return await showRefusal(reply, person, token, reason, claim)
+  })
+
+  app.post(
+    '/agent/identity/claim/complete',
+    {
+      schema: { body: CompleteBody },
+      preHandler: [
+        async (request, reply) => {
+          const { claim_attempt_token } = request.body as Static<typeof CompleteBody>
+          if (!(await request.person())) return reply.seeOther(signInFor(claim_attempt_token))
+        },
+        app.csrfProtection,
+      ],
+    },
+    async (request, reply) => {
+      const { body, address } = request
+      const token = body.claim_attempt_token
+      const person = (await request.person())!
+      const outcome = await db.transaction().execute((tx) => complete(tx, body, person, address))
+      switch (outcome.kind) {
+        case 'settled':
+          return reply.seeOther(claimPath(token))
+        case 'asked_again':
+          reply.code(outcome.status)
+          return await showForm(reply, person, token, outcome.claim, outcome.error)
+        case 'refused':
+          reply.code(STATUS[outcome.reason])
+          return await showRefusal(reply, person, token, outcome.reason, outcome.claim)
+      }
+    },
+  )
+
+  /** Under the registration's lock: of two submissions at once the second sees what the first did. */
+  async function complete(
+    tx: DatabaseTransaction,
+    body: Static<typeof CompleteBody>,
+    person: Person,
+    address: string,
+  ): Promise<Outcome> {
+    const tokenHash = hashSecret(body.claim_attempt_token)
+    await lockByLink(tx, tokenHash)
+    const claim = await attempts.findClaimByLink(tx, tokenHash)
+    const decision = decidePage(claim, person, maxTries, claim?.now ?? new Date())
+    if (!decision.ok) return { kind: 'refused', reason: decision.reason, claim }
+    const { attempt, registration } = decision.claim
+    const asked = { kind: 'asked_again', claim: decision.claim } as const
+    const of = { registration_id: registration.id, user_id: person.user_id, address }
+    const details = { claim_attempt_id: attempt.id }
+    if (body.decision === 'decline') {
+      await attempts.markAttempt(tx, attempt.id, 'declined_at')
+      await recordAudit(tx, { event: 'claim.declined', ...of, details })
+      return { kind: 'settled' }
+    }
+    const code = normalizeUserCode(body.user_code ?? '')
+    if (!code)
+      return { ...asked, status: 400, error: 'Enter the six digits that your agent shows.' }
+    if (!ceremonies.codeMatches(attempt.user_code_mac, attempt.id, code)) {
+      const left = maxTries - (await attempts.countWrongCode(tx, attempt.id))
+      await recordAudit(tx, {
+        event: 'user_code.refused',
+        ...of,
+        details: { ...details, tries_left: left },
+      })
+      if (left <= 0) return { kind: 'refused', reason: 'too_many_codes', claim }
+      const error = `That is not the code. ${left === 1 ? 'One try is' : `${left} tries are`} left.`
+      return { ...asked, status: 422, error }
+    }
+    // The person may be deleted since the session was looked up.
+    const bound =
+      (await lockUser(tx, person.user_id)) &&
+      (await claimRegistration(tx, registration.id, person.user_id))
+    if (!bound) return { kind: 'refused', reason: 'registration_over', claim }
+    await attempts.markAttempt(tx, attempt.id, 'confirmed_at')
+    await recordAudit(tx, { event: 'claim.confirmed', ...of, details })
+    return { kind: 'settled' }
+  }
+
+  async function showForm(
+    reply: FastifyReply,
+    person: Person,
+    token: string,
+    { registration, attempt }: attempts.LoadedClaim,
+    error?: string,
+  ) {
+    return await reply.page('claim', {
+      person,
+      token,
+      error,
+      kind: registration.registration_type,
+      asked_at: moment(attempt.requested_at),
+      asked_from: attempt.requested_from,
+      scopes: Object.entries(config.SCOPES),
+      lifetime: duration(config.ASSERTION_TTL_SECONDS + config.ACCESS_TOKEN_TTL_SECONDS),
+      first_time_account: !(await hasLinkedAgent(db, person.user_id)),
+    })
+  }
+
+  async function showRefusal(
+    reply: FastifyReply,
+    person: Person,
+    token: string,
+    reason: PageReason,
+    claim: attempts.LoadedClaim | undefined,
+  ) {
+    const hinted =
+      reason === 'wrong_account' && claim ? maskEmail(claim.attempt.login_hint) : undefined
+    return await reply.page('claim-over', { person, reason, hinted, return_to: claimPath(token) })
+  }
+}
+export default plugin
+
+function claimPath(token: string): string {
+  return token ? `/claim?claim_attempt_token=${encodeURIComponent(token)}` : '/claim'
+}
+
+function signInFor(token: string): string {
+  return `/login?return_to=${encodeURIComponent(claimPath(token))}`
+}

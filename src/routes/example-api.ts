@@ -1,0 +1,22 @@
+/** A protected API to try things on, and a model of how a resource server checks tokens (RFC 6750). */
+import type { FastifyPluginAsync } from 'fastify'
+import { invalidRequest } from '../errors.js'
+
+const plugin: FastifyPluginAsync = async (app) => {
+  app.addHook('onRequest', async ({ raw }) => {
+    // Names and values by turns.
+    const sent = raw.rawHeaders.filter((text, i) => i % 2 === 0 && /^authorization$/i.test(text))
+    if (sent.length > 1) throw invalidRequest('One Authorization header, please.')
+  })
+
+  app.get('/api/resource', async (request) => {
+    const { sub, scope } = await request.bearer('api.read')
+    return { message: 'You may read this.', sub, scope }
+  })
+
+  app.post('/api/resource', async (request) => {
+    const { sub, scope } = await request.bearer('api.write')
+    return { message: 'You may change this.', sub, scope }
+  })
+}
+export default plugin

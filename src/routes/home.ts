@@ -1,0 +1,31 @@
+/** The home page: what this is, how it is set, where to look next. */
+import type { FastifyPluginAsync } from 'fastify'
+import { authorizationServerMetadataUrl, resourceMetadataUrl } from '../domain/metadata.js'
+import { duration } from '../domain/words.js'
+
+const plugin: FastifyPluginAsync = async (app) => {
+  const { config } = app
+
+  app.get('/', async (request, reply) => {
+    const person = await request.person()
+    return await reply.page('home', {
+      config,
+      person,
+      documents: {
+        [authorizationServerMetadataUrl(config.ISSUER)]: 'authorization server metadata (RFC 8414)',
+        [resourceMetadataUrl(config.RESOURCE, config.ISSUER)]:
+          'protected resource metadata (RFC 9728)',
+        [`${config.ISSUER}/.well-known/jwks.json`]: 'public keys',
+      },
+      lifetimes: {
+        'Claim window': duration(config.CLAIM_WINDOW_SECONDS),
+        'Link and code': duration(config.USER_CODE_TTL_SECONDS),
+        'Identity assertion': duration(config.ASSERTION_TTL_SECONDS),
+        'Access token': duration(config.ACCESS_TOKEN_TTL_SECONDS),
+      },
+    })
+  })
+
+  app.get('/style.css', async (_request, reply) => reply.document(app.stylesheet))
+}
+export default plugin

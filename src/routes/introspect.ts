@@ -1,0 +1,31 @@
+/** POST /oauth2/introspect: for configured resource servers only (RFC 7662). */
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { parseBasicCredentials } from '../domain/basic-credentials.js'
+import { hashSecret, secretsEqual } from '../domain/secrets.js'
+import { OAuthError } from '../errors.js'
+import { findResourceServerSecret } from '../repositories/resource-servers.js'
+import { IntrospectAnswer, IntrospectBody } from '../schemas/introspect.js'
+
+const invalidClient = () =>
+  new OAuthError(401, 'invalid_client', 'Resource server credentials are required.', {
+    'www-authenticate': 'Basic realm="introspection", charset="UTF-8"',
+  })
+
+const plugin: FastifyPluginAsyncTypebox = async (app) => {
+  app.addHook('onRequest', async ({ headers }) => {
+    const credentials = parseBasicCredentials(headers.authorization)
+    if (!credentials) throw invalidClient()
+    const secret = await findResourceServerSecret(app.db, credentials.id)
+    if (!secret || !secretsEqual(hashSecret(credentials.secret), secret)) throw invalidClient()
+  })
+
+  app.post(
+    '/oauth2/introspect',
+    { schema: { body: IntrospectBody, response: { 200: IntrospectAnswer } } },
+    async ({ body }) => {
+      const claims = await app.activeToken(body.token)
+      return claims ? { active: true, token_type: 'Bearer' as const, ...claims } : { active: false }
+    },
+  )
+}
+export default plugin

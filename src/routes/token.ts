@@ -1,0 +1,154 @@
+/** POST /oauth2/token: both grants (PROTOCOL §8). Client authentication is not asked for and ignored if sent. */
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import type { Static } from '@sinclair/typebox'
+import { CLAIM_TOKEN_GRACE_MS, decidePoll, type PollReason } from '../domain/claim.js'
+import { isAlive, type Registration } from '../domain/registration.js'
+import { narrowScope } from '../domain/scope.js'
+import { hashSecret } from '../domain/secrets.js'
+import * as tokens from '../domain/tokens.js'
+import { invalidRequest, OAuthError } from '../errors.js'
+import { recordAudit } from '../repositories/audit-events.js'
+import { recordPoll } from '../repositories/poll-states.js'
+import { findByClaimToken, findRegistration, useClaimToken } from '../repositories/registrations.js'
+import { TokenAnswer, TokenBody } from '../schemas/token.js'
+
+export const JWT_BEARER_GRANT = 'urn:ietf:params:oauth:grant-type:jwt-bearer'
+export const CLAIM_GRANT = 'urn:workos:agent-auth:grant-type:claim'
+
+type Parameters = Static<typeof TokenBody>
+
+const refuse = (error: string, description: string, reason?: string) => {
+  const refusal = new OAuthError(400, error, description)
+  refusal.cause = reason
+  return refusal
+}
+
+/** One text for every assertion that does not count: no oracle on registrations. */
+const invalidGrant = (reason: string) =>
+  refuse('invalid_grant', 'The assertion is not valid, has expired or was revoked.', reason)
+
+const POLL_REFUSALS: Record<PollReason, () => OAuthError> = {
+  pending: () => refuse('authorization_pending', 'The person has not confirmed yet.'),
+  ceremony_over: () =>
+    refuse('expired_token', 'The link and code have ended. Renew them at the claim endpoint.'),
+  window_over: () => refuse('expired_token', 'The claim window is over. Register again.'),
+  spent: () =>
+    refuse('expired_token', 'This claim token has been used. Use the identity assertion.'),
+  declined: () => refuse('access_denied', 'The person declined.'),
+  revoked: () => refuse('access_denied', 'This registration was revoked.'),
+}
+
+const plugin: FastifyPluginAsyncTypebox = async (app) => {
+  const { config, db, keys } = app
+
+  app.post(
+    '/oauth2/token',
+    { config: { cors: true }, schema: { body: TokenBody, response: { 200: TokenAnswer } } },
+    async (request, reply) => {
+      reply.header('pragma', 'no-cache')
+      switch (request.body.grant_type) {
+        case JWT_BEARER_GRANT:
+          return exchangeAssertion(request.body, request.address)
+        case CLAIM_GRANT:
+          return pollClaim(request.body, request.address)
+        default:
+          throw refuse('unsupported_grant_type', 'Use the jwt-bearer or the claim grant.')
+      }
+    },
+  )
+
+  /** RFC 7523 §2.1, with assertions of our own only. */
+  async function exchangeAssertion(parameters: Parameters, address: string) {
+    if (!parameters.assertion) throw invalidRequest('assertion is required.')
+    const verified = await keys.verify<tokens.AssertionClaims>(parameters.assertion, {
+      typ: tokens.ASSERTION_TYP,
+      audience: config.ISSUER,
+      maxAgeSeconds: config.ASSERTION_TTL_SECONDS,
+      clockToleranceSeconds: config.CLOCK_SKEW_SECONDS,
+    })
+    if (!verified.ok) throw invalidGrant(verified.reason)
+    const { sub, generation } = verified.claims
+    const registration = await findRegistration(db, sub)
+    if (!registration) throw invalidGrant('no such registration')
+    if (!isAlive(registration, generation, registration.now))
+      throw invalidGrant('superseded, expired or revoked')
+    const token = accessToken(registration, parameters)
+    await recordAudit(db, tokenIssued(token.claims, address))
+    return await tokenAnswer(token)
+  }
+
+  /** The profile's claim grant. */
+  async function pollClaim(parameters: Parameters, address: string) {
+    if (!parameters.claim_token) throw invalidRequest('claim_token is required.')
+    const state = await findByClaimToken(db, hashSecret(parameters.claim_token))
+    if (!state) throw refuse('expired_token', 'This claim token is not valid any more.', 'unknown')
+    const { registration, attempt, now } = state
+    const decision = decidePoll(registration, attempt, config.USER_CODE_MAX_TRIES, now)
+    if (!decision.ok) {
+      if (decision.reason !== 'pending') throw POLL_REFUSALS[decision.reason]()
+      const { slow_down } = await recordPoll(db, registration.id, config.POLL_INTERVAL_SECONDS)
+      if (slow_down)
+        throw refuse('slow_down', 'Polled too early. Wait 5 seconds longer from now on.')
+      throw POLL_REFUSALS.pending()
+    }
+    const token = accessToken(registration, parameters)
+    const claims = tokens.assertionClaims(
+      config.ISSUER,
+      registration,
+      config.ASSERTION_TTL_SECONDS,
+      new Date(),
+    )
+    await db.transaction().execute(async (tx) => {
+      if (!(await useClaimToken(tx, registration.id, CLAIM_TOKEN_GRACE_MS)))
+        throw POLL_REFUSALS.spent()
+      await recordAudit(
+        tx,
+        { event: 'assertion.issued', registration_id: registration.id, address },
+        tokenIssued(token.claims, address),
+      )
+    })
+    return {
+      ...(await tokenAnswer(token)),
+      identity_assertion: await keys.sign(tokens.ASSERTION_TYP, claims),
+      assertion_expires: tokens.isoSeconds(claims.exp),
+    }
+  }
+
+  /** What the registration may have now, narrowed to what was asked: pre-claim scopes until a person has confirmed. */
+  function accessToken(registration: Registration, { scope, resource }: Parameters) {
+    const allowed = registration.claimed_at ? Object.keys(config.SCOPES) : config.PRE_CLAIM_SCOPES
+    const granted = narrowScope(allowed, scope)
+    if (!granted) throw refuse('invalid_scope', 'None of the requested scopes can be granted.')
+    const resources = [resource ?? []].flat().filter((uri) => uri !== '')
+    if (resources.some((uri) => uri !== config.RESOURCE))
+      throw refuse('invalid_target', 'The requested resource is not served here.')
+    const { ISSUER, RESOURCE, ACCESS_TOKEN_TTL_SECONDS } = config
+    return {
+      claims: tokens.accessTokenClaims(
+        ISSUER,
+        RESOURCE,
+        registration,
+        granted,
+        ACCESS_TOKEN_TTL_SECONDS,
+        new Date(),
+      ),
+      restricted: resources.length > 0,
+    }
+  }
+
+  async function tokenAnswer({ claims, restricted }: ReturnType<typeof accessToken>) {
+    return {
+      access_token: await keys.sign(tokens.ACCESS_TOKEN_TYP, claims),
+      token_type: 'Bearer' as const,
+      expires_in: claims.exp - claims.iat,
+      scope: claims.scope,
+      // ID-JAG draft §4.4.2: said when the caller asked for it.
+      ...(restricted ? { resource: claims.aud } : {}),
+    }
+  }
+
+  function tokenIssued({ registration_id, jti, scope }: tokens.AccessTokenClaims, address: string) {
+    return { event: 'token.issued' as const, registration_id, address, details: { jti, scope } }
+  }
+}
+export default plugin

@@ -1,0 +1,17 @@
+/** What the pages' forms and links carry (PROTOCOL §7). */
+import { Type } from '@sinclair/typebox'
+
+export const ClaimLink = Type.Object({ claim_attempt_token: Type.Optional(Type.String()) })
+
+export const CompleteBody = Type.Object({
+  claim_attempt_token: Type.String(),
+  user_code: Type.Optional(Type.String()),
+  decision: Type.Optional(Type.Union([Type.Literal('authorize'), Type.Literal('decline')])),
+})
+
+export const SignInBody = Type.Object({
+  email: Type.Optional(Type.String()),
+  return_to: Type.Optional(Type.String()),
+})
+
+export const SignOutBody = Type.Object({ return_to: Type.Optional(Type.String()) })
