@@ -1,0 +1,57 @@
+/** environment → config → database → app → listen; stop on a signal. */
+import { buildApp } from './app.js'
+import { readConfig } from './config.js'
+import { sentence } from './database.js'
+import { migrate } from './migrations.js'
+import { openDatabase } from './open-database.js'
+import { localSecret } from './secret.js'
+
+const STOP_WITHIN_MS = 25_000
+
+/**
+ * Resolves once, at the first signal. The ones that follow mean the same: npm passes Ctrl-C on to a process
+ * that the terminal has told already.
+ */
+const stopSignal = new Promise<NodeJS.Signals>((resolve) => {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, resolve)
+})
+const say = (line: string) => console.error(line)
+
+try {
+  await serve()
+} catch (error) {
+  say(sentence(error))
+  process.exitCode = 1
+}
+
+async function serve(): Promise<void> {
+  const config = readConfig(process.env)
+  if (config.secrets.length === 0) config.secrets = [localSecret(config.DATA_DIR)]
+  const database = await openDatabase(config, say)
+  try {
+    if (database.embedded) await migrate(database.url, 'up', { log: say })
+    const app = await buildApp({ ...config, DATABASE_URL: database.url })
+    await app.listen({ port: config.PORT, host: config.HOST }).catch(async (error: unknown) => {
+      await app.close()
+      throw error
+    })
+    if (config.local) say(welcome(config.ISSUER))
+    app.log.info({ signal: await stopSignal }, 'stopping')
+    setTimeout(process.exit, STOP_WITHIN_MS, 1).unref()
+    await app.close()
+  } finally {
+    await database.close()
+  }
+}
+
+function welcome(issuer: string): string {
+  return `
+Agent Registrar is ready.
+
+  Open         ${issuer}/
+  Agents read  ${issuer}/auth.md
+  Try next     npm run agent -- --issuer ${issuer} --email you@example.com
+
+Stop it with Ctrl-C.
+`
+}

@@ -1,0 +1,259 @@
+/** C31-C35: the database goes away, or falls silent, or is lost at the worst moment, and comes back. */
+import { randomBytes } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { FastifyInstance } from 'fastify'
+import { sql } from 'kysely'
+import pg from 'pg'
+import { test, type Test } from 'tap'
+import { hashSecret } from '../src/domain/secrets.js'
+import { insertResourceServer } from '../src/repositories/resource-servers.js'
+import * as agents from './fixtures/app.js'
+import { maintenanceUrl, testDatabase } from './fixtures/database.js'
+import { Person } from './fixtures/person.js'
+import { testGate } from './fixtures/wire.js'
+
+const COMPLETE = '/agent/identity/claim/complete'
+const DOCUMENTS = [
+  '/.well-known/oauth-protected-resource',
+  '/.well-known/oauth-protected-resource/api',
+  '/.well-known/oauth-authorization-server',
+  '/.well-known/jwks.json',
+  '/auth.md',
+]
+
+async function gated(t: Test) {
+  const { url, pool } = await testDatabase(t)
+  const gate = await testGate(t, url)
+  const { app } = await agents.testReplica(t, gate.url)
+  const alice = await Person.signedIn(app, 'alice@example.com')
+  return { app, gate, pool, alice }
+}
+
+/** One request to each endpoint of the machines, that succeeds while all is well. */
+async function machineRequests(app: FastifyInstance) {
+  const secret = randomBytes(16).toString('hex')
+  await insertResourceServer(app.db, { id: 'rs_1', name: 'one', secret_hash: hashSecret(secret) })
+  const authorization = `Basic ${Buffer.from(`rs_1:${secret}`).toString('base64')}`
+  const { identity_assertion } = await agents.registerAnonymous(app)
+  const { claim_token } = await agents.registerFor(app, 'alice@example.com')
+  const { access_token: token } = (await agents.exchange(app, identity_assertion)).json()
+  return {
+    'an anonymous registration': () =>
+      agents.postJson(app, '/agent/identity', { type: 'anonymous' }),
+    'a registration with a hint': () =>
+      agents.postJson(app, '/agent/identity', {
+        type: 'service_auth',
+        login_hint: 'bob@example.com',
+      }),
+    'a claim': () => agents.postJson(app, '/agent/identity/claim', { claim_token }),
+    'an exchange': () => agents.exchange(app, identity_assertion),
+    'an introspection': () =>
+      agents.postForm(app, '/oauth2/introspect', { token }, { authorization }),
+    'the API': () => agents.callApi(app, token),
+    'a revocation of a token': () => agents.postForm(app, '/oauth2/revoke', { token }),
+    'a revocation of an assertion': () =>
+      agents.postForm(app, '/oauth2/revoke', { token: identity_assertion }),
+  }
+}
+
+function isAway(t: Test, what: string, answer: agents.Answer) {
+  t.equal(answer.statusCode, 503, what)
+  t.match(answer.headers, { 'retry-after': /^\d+$/, 'cache-control': 'no-store' }, what)
+  t.equal(answer.json().error, 'temporarily_unavailable', what)
+  t.notMatch(answer.body, /ECONN|postgres|127\.0\.0\.1|terminat/i, 'without the cause')
+}
+
+function isAwayPage(t: Test, answer: agents.Answer) {
+  t.equal(answer.statusCode, 503)
+  t.match(answer.headers, {
+    'retry-after': /^\d+$/,
+    'cache-control': 'no-store',
+    'content-type': /^text\/html/,
+  })
+  t.match(answer.body, 'Nothing was changed')
+}
+
+/** The id of a backend of the registrar's that waits for a lock, once there is one. */
+async function waitingForLock(pool: pg.Pool): Promise<number> {
+  for (;;) {
+    const { rows } = await pool.query(
+      `select pid from pg_stat_activity where datname = current_database()
+         and application_name = 'agent-registrar' and wait_event_type = 'Lock'`,
+    )
+    if (rows.length > 0) return rows[0].pid
+    await sleep(5)
+  }
+}
+
+test('C31: without its database it says so, and recovers without a restart', async (t) => {
+  const { app, gate, alice } = await gated(t)
+  const requests = Object.entries(await machineRequests(app))
+  const { claim, claim_token } = await agents.registerFor(app, alice.email)
+  const link = agents.linkToken(claim)
+  await alice.openClaim(link)
+
+  await gate.shut()
+  for (const [what, send] of requests) isAway(t, what, await send())
+  isAway(t, 'a poll', await agents.poll(app, claim_token))
+  isAway(t, '/readyz', await app.inject('/readyz'))
+  t.equal((await app.inject('/healthz')).statusCode, 200)
+  for (const url of DOCUMENTS) t.equal((await app.inject(url)).statusCode, 200, url)
+  isAwayPage(t, await alice.openClaim(link))
+  const form = { claim_attempt_token: link, user_code: claim.user_code }
+  isAwayPage(t, await alice.submit(COMPLETE, form))
+  isAwayPage(t, await alice.submit('/login', { email: alice.email }))
+
+  await gate.open()
+  t.equal((await app.inject('/readyz')).statusCode, 200)
+  const confirmed = await alice.submit(COMPLETE, form)
+  t.equal(confirmed.statusCode, 303, 'the code was not used up')
+  t.equal((await agents.poll(app, claim_token)).statusCode, 200)
+  for (const [what, send] of requests) t.equal((await send()).statusCode, 200, what)
+})
+
+test('C31: migrations that go missing under it make it unready, with a word for the operator only', async (t) => {
+  const { url, pool } = await testDatabase(t)
+  const { app } = await agents.testReplica(t, url)
+  t.equal((await app.inject('/readyz')).statusCode, 200)
+  await pool.query('delete from migrations')
+  isAway(t, 'unready', await app.inject('/readyz'))
+  t.equal((await app.inject('/healthz')).statusCode, 200)
+  await t.rejects(agents.testReplica(t, url), { message: /lacks migrations .*migrate up/ })
+})
+
+test('C34: a database that refuses connections, or is read-only, is away as well', async (t) => {
+  const { app, pool } = await gated(t)
+  const requests = Object.entries(await machineRequests(app))
+  const { rows } = await pool.query('select current_database() as name')
+  const admin = new pg.Client({ connectionString: maintenanceUrl() })
+  await admin.connect()
+  t.teardown(() => admin.end())
+  const alter = async (change: string) => {
+    await admin.query(`alter database ${rows[0].name} ${change}`)
+    await admin.query(
+      `select pg_terminate_backend(pid) from pg_stat_activity
+       where datname = $1 and application_name = 'agent-registrar'`,
+      [rows[0].name],
+    )
+    await sleep(100)
+  }
+  await alter('set default_transaction_read_only = on')
+  isAway(t, 'read-only', await agents.postJson(app, '/agent/identity', { type: 'anonymous' }))
+  await alter('reset default_transaction_read_only')
+  t.equal((await agents.postJson(app, '/agent/identity', { type: 'anonymous' })).statusCode, 200)
+
+  await alter('allow_connections false')
+  for (const [what, send] of requests) isAway(t, what, await send())
+  await alter('allow_connections true')
+  for (const [what, send] of requests) t.equal((await send()).statusCode, 200, what)
+})
+
+test('a connection that ends between two statements of a transaction costs that request only', async (t) => {
+  const { app, pool, gate, alice } = await gated(t)
+  const { registration_id, claim_token } = await agents.registerFor(app, alice.email)
+  const renew = () => agents.postJson(app, '/agent/identity/claim', { claim_token })
+  for (const lose of [
+    async (pid: number) => void (await pool.query('select pg_terminate_backend($1)', [pid])),
+    async () => {
+      await gate.shut()
+      await gate.open()
+    },
+  ]) {
+    const holder = await pool.connect()
+    await holder.query('begin')
+    await holder.query('select from registrations where id = $1 for update', [registration_id])
+    const waiting = renew()
+    await lose(await waitingForLock(pool))
+    isAway(t, 'cut while it waited', await waiting)
+    await holder.query('rollback')
+    holder.release()
+    t.equal((await renew()).statusCode, 200)
+  }
+
+  // Nothing is being asked when it ends: the client has no query to fail, only an error to emit.
+  await t.rejects(
+    app.db.transaction().execute(async (tx) => {
+      await sql`select 1`.execute(tx)
+      await gate.shut()
+      await sleep(50)
+      await gate.open()
+      await sql`select 1`.execute(tx)
+    }),
+  )
+  t.equal((await renew()).statusCode, 200)
+})
+
+test('C33: whether or not a lost commit took, trying again is safe', async (t) => {
+  const { app, gate, alice, pool } = await gated(t)
+  for (const moment of ['before', 'after'] as const) {
+    const { registration_id, claim, claim_token } = await agents.registerFor(app, alice.email)
+    const link = agents.linkToken(claim)
+    await alice.openClaim(link)
+    const form = { claim_attempt_token: link, user_code: claim.user_code }
+
+    gate.breakAt('commit', moment)
+    isAwayPage(t, await alice.submit(COMPLETE, form))
+    const again = await alice.submit(COMPLETE, form)
+    t.equal(again.statusCode, moment === 'before' ? 303 : 200, 'now, or already')
+
+    gate.breakAt('commit', moment)
+    isAway(t, 'a poll', await agents.poll(app, claim_token))
+    const polled = await agents.poll(app, claim_token)
+    t.equal(polled.statusCode, 200)
+    const { access_token: token } = polled.json()
+
+    gate.breakAt('commit', moment)
+    isAway(t, 'a revocation', await agents.postForm(app, '/oauth2/revoke', { token }))
+    t.equal((await agents.postForm(app, '/oauth2/revoke', { token })).statusCode, 200)
+    t.equal((await agents.callApi(app, token)).statusCode, 401)
+    const { rows } = await pool.query(
+      `select event, count(*)::int as n from audit_events where registration_id = $1
+         and event in ('claim.confirmed', 'token.revoked') group by event order by event`,
+      [registration_id],
+    )
+    t.same(rows, [
+      { event: 'claim.confirmed', n: 1 },
+      { event: 'token.revoked', n: 1 },
+    ])
+  }
+})
+
+test('C32: more waiting than there are connections ends in 503 within seconds, and no pile is left', async (t) => {
+  const { app, pool } = await gated(t)
+  const { registration_id, claim_token } = await agents.registerAnonymous(app)
+  const login_hint = 'alice@example.com'
+  const start = () => agents.postJson(app, '/agent/identity/claim', { claim_token, login_hint })
+  const holder = await pool.connect()
+  await holder.query('begin')
+  await holder.query('select from registrations where id = $1 for update', [registration_id])
+  const began = Date.now()
+  const answers = await Promise.all(Array.from({ length: 25 }, start))
+  t.ok(Date.now() - began < 10_000)
+  for (const answer of answers) isAway(t, 'waited too long', answer)
+  await holder.query('rollback')
+  holder.release()
+  t.equal((await start()).statusCode, 200)
+})
+
+test('C32: a database that falls silent ends in 503 within seconds', async (t) => {
+  const { app, gate, alice } = await gated(t)
+  const requests = Object.entries(await machineRequests(app))
+  gate.hush()
+  const began = Date.now()
+  const answers = requests.map(async ([what, send]) => isAway(t, what, await send()))
+  await Promise.all([...answers, alice.get('/').then((answer) => isAwayPage(t, answer))])
+  t.ok(Date.now() - began < 10_000, 'none waits for TCP to give up')
+  await gate.open()
+  for (const [what, send] of requests) t.equal((await send()).statusCode, 200, what)
+})
+
+test('the look for expired registrations outlives a database that is away', async (t) => {
+  const { url } = await testDatabase(t)
+  const gate = await testGate(t, url)
+  const { app } = await agents.testReplica(t, gate.url)
+  await gate.shut()
+  await app.ready()
+  await sleep(50)
+  await gate.open()
+  t.equal((await app.inject('/readyz')).statusCode, 200)
+})
