@@ -138,5 +138,5 @@ function trustProxy(
 
 /** No query: links of people carry their token in it. */
 function loggedRequest({ method, url, ip }: FastifyRequest) {
-  return { method, url: url.replace(/\?.*/s, ''), remoteAddress: ip }
+  return { method, url: url.replace(/[?#].*/s, ''), remoteAddress: ip }
 }

@@ -97,6 +97,7 @@ function localIssuer(port: string): string {
 /** Environment text → the shape its schema wants; what cannot be read stays text, for the schema to refuse. */
 function parse(text: string, schema: TSchema): unknown {
   if (schema.type === 'integer') return /^-?\d+$/.test(text) ? Number(text) : text
+  if (schema.type === 'array' && text === 'false') return []
   if (schema.type === 'array') return text.split(',').map((item) => item.trim())
   if (schema.type !== 'object') return text
   try {
@@ -153,8 +154,9 @@ function urlFaults({ ISSUER, RESOURCE, local }: Config): string[] {
   // The default repeats the issuer's fault.
   if (faults.length > 0 && RESOURCE === `${ISSUER}/api`) return faults
   const resource = parseUrl(RESOURCE)
-  if (!resource || /[?#\s]|\/\/[^/]*@/.test(RESOURCE))
-    faults.push('RESOURCE: an absolute URL without user, query or fragment')
+  // A router decodes what it compares, so an escape in the path would be found nowhere.
+  if (!resource || /[?#%\s]|\/\/[^/]*@/.test(RESOURCE))
+    faults.push('RESOURCE: an absolute URL without user, query, fragment or escapes')
   else if (resource.protocol !== 'https:' && !isLocal(RESOURCE))
     faults.push('RESOURCE: https is required off localhost')
   // What an access token is for must not be what an assertion is for.

@@ -64,6 +64,7 @@ t.test('settings are read in the types they have', async (t) => {
     TRUST_PROXY: '10.0.0.0/8, ::1, fd00::/8',
     RESOURCE: 'https://api.test/v1/',
   })
+  t.same(readConfig({ TRUST_PROXY: 'false' }).TRUST_PROXY, [], 'false: no proxy is trusted')
   t.match(config, {
     PORT: 0,
     PRE_CLAIM_SCOPES: ['a:b/c', '__proto__'],
@@ -171,6 +172,7 @@ t.test('what cannot be used is refused, each by one fault', async (t) => {
       'a passphrase of many words that is long enough for all of it',
     ],
     ['RESOURCE', 'x', '/api', '//api.test', 'https://', 'https://api.test/?', 'https://api.test?a'],
+    ['RESOURCE', 'https://api.test/a%20b', 'https://api.test/caf%C3%A9'],
     [
       'RESOURCE',
       'https://api.test/#',

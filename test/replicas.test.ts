@@ -36,8 +36,8 @@ async function ceremony(alice: Person) {
   return { ...registration, link, form, wrongForm: { ...form, user_code: wrong } }
 }
 
-async function rounds(work: (round: number) => Promise<void>): Promise<void> {
-  for (let round = 0; round < ROUNDS; round += 1) await work(round)
+async function rounds(work: (round: number) => Promise<void>, times = ROUNDS): Promise<void> {
+  for (let round = 0; round < times; round += 1) await work(round)
 }
 
 async function events(pool: pg.Pool, registrationId: string): Promise<Record<string, number>> {
@@ -221,7 +221,7 @@ test('C23: what one replica has revoked is inactive at the other', async (t) => 
     t.equal((await agents.postForm(A, '/oauth2/revoke', { token })).statusCode, 200)
     t.same(await introspect(access_token), { active: false })
     t.equal((await agents.callApi(B, access_token)).statusCode, 401)
-  })
+  }, 6)
 })
 
 test('C24: revoking an access token leaves one that is exchanged at the same moment alone', async (t) => {
@@ -277,7 +277,7 @@ test('C47: who signs in at one replica claims at the other, and signing out ther
     const late = await atB.post(COMPLETE, { ...next.form, _csrf: stolen }, { cookie: session })
     t.match([late.statusCode, late.headers.location], [303, /\/login\?return_to=/])
     t.notOk((await registrationRow(pool, next.registration_id)).claimed_at)
-  })
+  }, 3)
 })
 
 test('two renewals at once leave one link and one code that work', async (t) => {

@@ -32,7 +32,11 @@ export default fp(
         },
       },
       frameguard: { action: 'deny' },
-      hsts: config.ISSUER.startsWith('https:') && { maxAge: 31_536_000 },
+      hsts: config.ISSUER.startsWith('https:') && {
+        maxAge: 31_536_000,
+        // Other hosts of the deployer's are not ours to bind.
+        includeSubDomains: false,
+      },
     })
     await app.register(csrf, {
       cookieKey: '__Host-registrar-csrf',
