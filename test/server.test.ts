@@ -34,6 +34,7 @@ test('the server does not start on a database that lacks migrations', async (t) 
 test('settings that cannot be used are all named at once', async (t) => {
   const env = {
     ISSUER: 'http://agents.example',
+    PORT: 'eighty',
     SECRET: 'short',
     SIGN_IN: 'development',
     PRE_CLAIM_SCOPES: 'unknown',
@@ -42,7 +43,7 @@ test('settings that cannot be used are all named at once', async (t) => {
   for (const { code, stderr } of [await server, await operator(t, env)('migrate', 'status')]) {
     t.equal(code, 1)
     t.match(stderr, /^These settings cannot be used:\n/)
-    for (const name of ['ISSUER', 'PRE_CLAIM_SCOPES', 'SECRET', 'DATABASE_URL', 'SIGN_IN'])
+    for (const name of ['ISSUER', 'PORT', 'PRE_CLAIM_SCOPES', 'SECRET', 'DATABASE_URL', 'SIGN_IN'])
       t.match(stderr, new RegExp(`^ {2}- ${name}: `, 'm'))
     t.notMatch(stderr, /short|^ +at /m)
   }
