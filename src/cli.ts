@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 /** The operator's command. It takes its settings from the environment, as the server does. */
 import { Command, InvalidArgumentError } from 'commander'
-import { readConfig } from './config.js'
+import { addIssuerCommands } from './cli-issuers.js'
+import { readConfig, type Config } from './config.js'
 import { connect, requireMigrations, sentence } from './database.js'
 import { hashSecret, newId, newSecret } from './domain/secrets.js'
 import { migrate, migrationStatus } from './migrations.js'
@@ -82,6 +83,8 @@ servers
     }),
   )
 
+addIssuerCommands(program, withDatabase)
+
 try {
   await program.parseAsync()
 } catch (error) {
@@ -100,13 +103,13 @@ async function withDatabaseUrl(
   }
 }
 
-async function withDatabase(work: (db: Database) => Promise<void>): Promise<void> {
+async function withDatabase(work: (db: Database, config: Config) => Promise<void>): Promise<void> {
   await withDatabaseUrl(async (url, embedded) => {
     if (embedded) await migrate(url, 'up', { log: say })
     const { pool, db } = connect(url, { max: 1, onLost: say })
     try {
       await requireMigrations(pool)
-      await work(db)
+      await work(db, readConfig(process.env))
     } finally {
       await pool.end()
     }

@@ -8,6 +8,7 @@ const ROOT = join(import.meta.dirname, '../..')
 const PARTS: Record<string, string> = {
   'app.ts': 'app',
   'cli.ts': 'cli',
+  'cli-issuers.ts': 'cli',
   'client-error.ts': 'errors',
   'config.ts': 'setup',
   'database.ts': 'setup',
@@ -15,6 +16,7 @@ const PARTS: Record<string, string> = {
   'errors.ts': 'errors',
   'migrations.ts': 'setup',
   'open-database.ts': 'setup',
+  'plugins/jwks-fetch.ts': 'fetch',
   'repositories/tables.ts': 'tables',
   'secret.ts': 'setup',
   'server.ts': 'server',
@@ -23,10 +25,10 @@ const PARTS: Record<string, string> = {
 /** DESIGN §2. `types` may be imported with `import type` beside the others; `packages`: any when left out. */
 const MAY_IMPORT: Record<string, { parts: string[]; types?: string[]; packages?: RegExp }> = {
   server: { parts: ['app', 'setup'] },
-  cli: { parts: ['server', 'app', 'setup', 'repositories', 'domain'], types: ['tables'] },
+  cli: { parts: ['cli', 'server', 'app', 'setup', 'repositories', 'domain'], types: ['tables'] },
   app: { parts: ['plugins', 'routes', 'setup', 'errors'] },
   plugins: {
-    parts: ['repositories', 'schemas', 'domain', 'errors', 'setup'],
+    parts: ['repositories', 'schemas', 'domain', 'errors', 'fetch', 'setup'],
     types: ['plugins', 'tables'],
   },
   routes: {
@@ -39,6 +41,7 @@ const MAY_IMPORT: Record<string, { parts: string[]; types?: string[]; packages?:
   schemas: { parts: ['schemas'], packages: /^@sinclair\/typebox$/ },
   domain: { parts: ['domain'], packages: /^node:crypto$/ },
   errors: { parts: [] },
+  fetch: { parts: ['domain'] },
   setup: { parts: ['setup'], types: ['tables'] },
 }
 

@@ -199,6 +199,9 @@ const SAMPLES: Record<string, string> = {
   'timestamp with time zone': 'now()',
 }
 
+/** Columns that a constraint keeps empty beside others. */
+const EXCLUSIVE = new Set(['claim_attempts.pinned_user_id'])
+
 /** One row in each table with a value in every column: the same for all texts, so that keys match. */
 async function populate(pool: pg.Pool): Promise<void> {
   const { rows } = await pool.query(`
@@ -214,9 +217,10 @@ async function populate(pool: pg.Pool): Promise<void> {
       and attnum > 0 and not attisdropped and attidentity = '' and attgenerated = ''
     group by attrelid order by attrelid`)
   for (const { relation, columns, types, texts } of rows) {
-    const values = types.map((type: string, i: number) =>
-      texts[i] === null ? SAMPLES[type] : pg.escapeLiteral(texts[i]),
-    )
+    const values = types.map((type: string, i: number) => {
+      if (EXCLUSIVE.has(`${relation}.${columns[i]}`)) return 'null'
+      return texts[i] === null ? SAMPLES[type] : pg.escapeLiteral(texts[i])
+    })
     await pool.query(`insert into ${relation} (${columns}) values (${values})`)
   }
 }

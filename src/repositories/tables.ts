@@ -11,7 +11,30 @@ type Time = ColumnType<Date, Date, Date>
 type OptionalTime = ColumnType<Date | null, Date | null | undefined, Date | null>
 
 export interface Tables {
-  users: { id: string; email: string | null; created_at: CreatedAt }
+  users: { id: string; email: string | null; phone_number: string | null; created_at: CreatedAt }
+  issuers: {
+    issuer: string
+    name: string
+    jwks_uri: string
+    client_ids: string[]
+    algorithms: string[]
+    email_domains: string[]
+    audiences: string[]
+    required_amr: string[]
+    multi_tenant: boolean
+    created_at: CreatedAt
+    disabled_at: OptionalTime
+    removed_at: OptionalTime
+  }
+  delegations: {
+    issuer: string
+    subject: string
+    user_id: string
+    created_at: CreatedAt
+    last_seen_at: Generated<Date>
+    set_aside_at: OptionalTime
+  }
+  spent_assertions: { issuer: string; kind: AssertionKind; jti: string; expires_at: Time }
   sign_ins: {
     issuer: string
     subject: string
@@ -38,14 +61,20 @@ export interface Tables {
     generation: Generated<number>
     created_at: CreatedAt
     created_from: string | null
+    issuer: string | null
+    subject: string | null
+    audience: string | null
+    scopes: string[] | null
+    set_aside_at: OptionalTime
   }
   claim_attempts: {
     id: string
     registration_id: string
     token_hash: Buffer
     user_code_mac: Buffer
-    login_hint_kind: 'email'
-    login_hint: string
+    login_hint_kind: 'email' | null
+    login_hint: string | null
+    pinned_user_id: string | null
     wrong_codes: Generated<number>
     requested_at: CreatedAt
     requested_from: string | null
@@ -80,4 +109,5 @@ export interface Tables {
   }
 }
 
+export type AssertionKind = 'id-jag' | 'secevent' | 'logout'
 export type RegistrationType = 'anonymous' | 'service_auth' | 'identity_assertion'

@@ -1,0 +1,54 @@
+/** The trust list. */
+import { sql } from 'kysely'
+import type { Issuer } from '../domain/issuer.js'
+import type { Database } from './tables.js'
+import { dbNow } from './time.js'
+
+export interface ListedIssuer extends Issuer {
+  created_at: Date
+  disabled_at: Date | null
+  removed_at: Date | null
+}
+
+/** Also one that was disabled or removed: its events still count. */
+export async function findIssuer(db: Database, issuer: string): Promise<ListedIssuer | undefined> {
+  return await db.selectFrom('issuers').selectAll().where('issuer', '=', issuer).executeTakeFirst()
+}
+
+export async function listIssuers(db: Database): Promise<ListedIssuer[]> {
+  return await db
+    .selectFrom('issuers')
+    .selectAll()
+    .where('removed_at', 'is', null)
+    .orderBy('issuer')
+    .execute()
+}
+
+/** Adds, or replaces what was there, and puts it in force. True when it is new to the list. */
+export async function putIssuer(db: Database, entry: Issuer): Promise<boolean> {
+  const { issuer: _key, ...columns } = entry
+  const { added } = await db
+    .insertInto('issuers')
+    .values(entry)
+    .onConflict((conflict) =>
+      conflict.column('issuer').doUpdateSet({ ...columns, disabled_at: null, removed_at: null }),
+    )
+    .returning(sql<boolean>`xmax = 0`.as('added'))
+    .executeTakeFirstOrThrow()
+  return added
+}
+
+/** Stops its new assertions and those we issued on its word; false when it is not in the list. */
+export async function stopIssuer(
+  db: Database,
+  issuer: string,
+  how: 'disabled_at' | 'removed_at',
+): Promise<boolean> {
+  const { numUpdatedRows } = await db
+    .updateTable('issuers')
+    .set({ [how]: dbNow })
+    .where('issuer', '=', issuer)
+    .where('removed_at', 'is', null)
+    .executeTakeFirst()
+  return numUpdatedRows === 1n
+}
