@@ -1,0 +1,118 @@
+/** Providers' signatures: the issuer's own keys from the URL on the trust list, and from nowhere else (RFC 8725 §3.8, §3.10). */
+import fp from 'fastify-plugin'
+import * as jose from 'jose'
+import type { Issuer } from '../domain/issuer.js'
+import type { Jwt } from '../domain/jwt.js'
+import { fetchJwks } from './jwks-fetch.js'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** Undefined when the signature holds. `jwt` is the token's parts, read before. */
+    checkSignature(token: string, jwt: Jwt, issuer: Issuer): Promise<SignatureReason | undefined>
+    /** Whether the issuer publishes a key of that name. */
+    hasKey(issuer: Issuer, kid: string): Promise<boolean>
+  }
+}
+
+export type SignatureReason =
+  'wrong_algorithm' | 'unknown_key' | 'bad_signature' | 'keys_unavailable'
+
+/** After this the keys are fetched again; while the provider is away the old ones serve on, up to the ceiling. */
+const FRESH_MS = 600_000
+const CEILING_MS = 86_400_000
+/** Between two fetches that an unknown kid can cause, and that a provider that is away can cause. */
+const COOLDOWN_MS = 30_000
+const RETRY_MS = 5_000
+
+export default fp(
+  async (app) => {
+    const remotes = new Map<string, RemoteKeys>()
+
+    app.decorate('checkSignature', async (token, jwt, issuer) => {
+      const { alg, kid, crit, b64 } = jwt.header
+      if (typeof alg !== 'string' || !issuer.algorithms.includes(alg)) return 'wrong_algorithm'
+      if (crit !== undefined || b64 !== undefined) return 'bad_signature'
+      if (kid !== undefined && typeof kid !== 'string') return 'unknown_key'
+      const keys = await remoteOf(issuer)(kid)
+      if (!keys) return 'keys_unavailable'
+      if (kid === undefined && keys.kids.length > 1) return 'unknown_key'
+      try {
+        await jose.compactVerify(token, keys.resolve, { algorithms: [alg] })
+        return undefined
+      } catch (error) {
+        return signatureReason(error as { code?: string })
+      }
+    })
+
+    app.decorate('hasKey', async (issuer, kid) => {
+      const keys = await remoteOf(issuer)()
+      return keys?.kids.includes(kid) ?? false
+    })
+
+    function remoteOf({ jwks_uri }: Issuer): RemoteKeys {
+      const known = remotes.get(jwks_uri)
+      if (known) return known
+      const made = remoteKeys(
+        () => fetchJwks(jwks_uri, app.config.local),
+        (error) => app.log.warn({ err: error, jwks_uri }, 'could not fetch the keys of a provider'),
+      )
+      remotes.set(jwks_uri, made)
+      return made
+    }
+  },
+  { name: 'providers' },
+)
+
+interface Keys {
+  kids: unknown[]
+  resolve: jose.LocalJWKSet
+}
+
+/**
+ * The keys as fetched last, fetched now if that is due, or if none of them has the name `wanted`. Undefined: they, or
+ * the one that is wanted, cannot be had now.
+ */
+type RemoteKeys = (wanted?: string) => Promise<Keys | undefined>
+
+function remoteKeys(
+  fetch: () => Promise<jose.JSONWebKeySet>,
+  onFailure: (error: unknown) => void,
+): RemoteKeys {
+  let keys: Keys | undefined
+  let fetchedAt = -Infinity
+  let triedAt = -Infinity
+  let failed = false
+  let pending: Promise<void> | undefined
+
+  /** One at a time, however many wait for it. */
+  async function load(): Promise<void> {
+    triedAt = performance.now()
+    try {
+      const jwks = await fetch()
+      keys = { kids: jwks.keys.map(({ kid }) => kid), resolve: jose.createLocalJWKSet(jwks) }
+      fetchedAt = performance.now()
+      failed = false
+    } catch (error) {
+      failed = true
+      onFailure(error)
+    }
+    pending = undefined
+  }
+
+  return async (wanted) => {
+    const lacking = () => wanted !== undefined && keys?.kids.includes(wanted) === false
+    const age = performance.now() - fetchedAt
+    const wait = failed || age > FRESH_MS ? RETRY_MS : COOLDOWN_MS
+    if (lacking() || age > FRESH_MS)
+      if (pending || performance.now() - triedAt > wait) await (pending ??= load())
+    if (failed && lacking()) return undefined
+    return performance.now() - fetchedAt < CEILING_MS ? keys : undefined
+  }
+}
+
+/** By code, never by message: libraries reword those. */
+function signatureReason({ code }: { code?: string }): SignatureReason {
+  return code === 'ERR_JWKS_NO_MATCHING_KEY' || code === 'ERR_JWKS_MULTIPLE_MATCHING_KEYS'
+    ? 'unknown_key'
+    : 'bad_signature'
+}
