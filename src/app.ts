@@ -10,16 +10,22 @@ import ceremonies from './plugins/ceremonies.js'
 import closing from './plugins/closing.js'
 import database from './plugins/database.js'
 import documents from './plugins/documents.js'
+import idJags from './plugins/id-jags.js'
+import providers from './plugins/providers.js'
 import forms from './plugins/forms.js'
 import http from './plugins/http.js'
 import keys from './plugins/keys.js'
 import pages from './plugins/pages.js'
+import securityEvents from './plugins/security-events.js'
 import sessions from './plugins/sessions.js'
 import sweeper from './plugins/sweeper.js'
 import views from './plugins/views.js'
 import claim from './routes/claim.js'
 import confirm from './routes/confirm.js'
+import delegations from './routes/delegations.js'
 import discovery from './routes/discovery.js'
+import events from './routes/events.js'
+import legacyRevocation from './routes/legacy-revocation.js'
 import exampleApi from './routes/example-api.js'
 import health from './routes/health.js'
 import home from './routes/home.js'
@@ -78,6 +84,9 @@ async function registerAll(app: FastifyInstance, config: Config): Promise<void> 
   await app.register(documents)
   await app.register(views)
   await app.register(bearer)
+  await app.register(providers)
+  await app.register(idJags)
+  await app.register(securityEvents)
   await app.register(sweeper)
 
   await app.register(discovery)
@@ -102,6 +111,11 @@ async function registerAll(app: FastifyInstance, config: Config): Promise<void> 
       await oauth.register(introspect)
     })
 
+    await surfaces.register(async (receivers) => {
+      await receivers.register(events)
+      if (config.LEGACY_REVOCATION) await receivers.register(legacyRevocation)
+    })
+
     await surfaces.register(async (people) => {
       await people.register(cookie, { parseOptions: COOKIE })
       await people.register(sessions)
@@ -110,6 +124,7 @@ async function registerAll(app: FastifyInstance, config: Config): Promise<void> 
       await people.register(home)
       await people.register(login)
       await people.register(confirm)
+      await people.register(delegations)
     })
   }, prefixOf(config.ISSUER))
 }

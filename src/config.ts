@@ -29,8 +29,8 @@ const Settings = Type.Object({
     minItems: 1,
     uniqueItems: true,
   }),
-  IDENTITY_TYPES: Type.Array(oneOf('anonymous', 'service_auth'), {
-    default: ['anonymous', 'service_auth'],
+  IDENTITY_TYPES: Type.Array(oneOf('anonymous', 'service_auth', 'identity_assertion'), {
+    default: ['anonymous', 'service_auth', 'identity_assertion'],
     minItems: 1,
     uniqueItems: true,
   }),
@@ -41,6 +41,9 @@ const Settings = Type.Object({
   POLL_INTERVAL_SECONDS: Type.Integer({ default: 5, minimum: 1, maximum: 60 }),
   ASSERTION_TTL_SECONDS: Type.Integer({ default: 3600, ...LIFETIME }),
   ACCESS_TOKEN_TTL_SECONDS: Type.Integer({ default: 3600, ...LIFETIME }),
+  ID_JAG_MAX_AUTH_AGE_SECONDS: Type.Integer({ default: 3600, ...LIFETIME }),
+  IDENTITY_ASSERTION_FIRST_CONTACT: oneOf('provision', 'confirm', 'refuse'),
+  LEGACY_REVOCATION: Type.Boolean({ default: true }),
   CLOCK_SKEW_SECONDS: Type.Integer({ default: 60, minimum: 0, maximum: 300 }),
   TRUST_PROXY: Type.Array(Type.String(), { default: [] }),
   LOG_LEVEL: oneOf('trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'),
@@ -73,6 +76,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     RESOURCE: `${issuer}/api`,
     SIGN_IN: local ? 'development' : 'none',
     LOG_LEVEL: 'info',
+    IDENTITY_ASSERTION_FIRST_CONTACT: 'provision',
   }
   const settings: Record<string, unknown> = {}
   for (const [name, schema] of Object.entries<TSchema>(Settings.properties)) {
@@ -97,6 +101,7 @@ function localIssuer(port: string): string {
 /** Environment text → the shape its schema wants; what cannot be read stays text, for the schema to refuse. */
 function parse(text: string, schema: TSchema): unknown {
   if (schema.type === 'integer') return /^-?\d+$/.test(text) ? Number(text) : text
+  if (schema.type === 'boolean') return { true: true, false: false }[text] ?? text
   if (schema.type === 'array' && text === 'false') return []
   if (schema.type === 'array') return text.split(',').map((item) => item.trim())
   if (schema.type !== 'object') return text

@@ -28,10 +28,33 @@ export const notEnabled = (registrationType: string) =>
     'This server has that registration type switched off.',
   )
 
-const unavailable = () =>
-  new OAuthError(503, 'temporarily_unavailable', 'The service cannot answer now. Try again soon.', {
-    'retry-after': '5',
-  })
+/** The step-up of an assertion whose person has an account here already: `members` say how the person confirms. */
+export const interactionRequired = (members: object) =>
+  new OAuthError(
+    401,
+    'interaction_required',
+    'The person has an account here and has to confirm this agent.',
+    { 'www-authenticate': 'AgentAuth error="interaction_required"' },
+    { ...members },
+  )
+
+export const tooManyCodes = () =>
+  new OAuthError(
+    429,
+    'rate_limited',
+    'Too many wrong codes. Try again tomorrow or register anew.',
+    {
+      'retry-after': '3600',
+    },
+  )
+
+const tryAgain = (description: string) =>
+  new OAuthError(503, 'temporarily_unavailable', description, { 'retry-after': '5' })
+
+const unavailable = () => tryAgain('The service cannot answer now. Try again soon.')
+
+export const providerAway = () =>
+  tryAgain("The provider's keys cannot be fetched now. Try again soon.")
 
 /**
  * Postgres's and pg's own words for "away": connecting (28, 3D000, 55000 too), resources, shutdown, read-only, timeouts;
@@ -92,6 +115,11 @@ function validationText(faults: NonNullable<FastifyError['validation']>): string
 export function profileBody(told: OAuthError): object {
   const { error, description, members } = told
   return { error, message: description, error_description: description, ...members }
+}
+
+/** RFC 8935 §2.3 */
+export function eventBody({ error, description }: OAuthError): object {
+  return { err: error, description }
 }
 
 /** RFC 6749 §5.2 */

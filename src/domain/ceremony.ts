@@ -17,8 +17,21 @@ export interface CeremonyBlock {
   interval: number
 }
 
+/** Who may confirm: the account that has the hinted address, or in a step-up one user, whatever their address. */
+export type Claimant =
+  | { login_hint_kind: 'email'; login_hint: string; pinned_user_id: null }
+  | { login_hint_kind: null; login_hint: null; pinned_user_id: string }
+
+export function hinted({ kind, value }: LoginHint): Claimant {
+  return { login_hint_kind: kind, login_hint: value, pinned_user_id: null }
+}
+
+export function pinned(pinned_user_id: string): Claimant {
+  return { login_hint_kind: null, login_hint: null, pinned_user_id }
+}
+
 /** `block` goes to the agent, once; `attempt` is what is stored of it. The link never holds the code. */
-export function mintCeremony(settings: CeremonySettings, hint: LoginHint, address: string) {
+export function mintCeremony(settings: CeremonySettings, claimant: Claimant, address: string) {
   const id = newId('cla_')
   const token = newSecret('cat_')
   const user_code = newUserCode()
@@ -33,7 +46,7 @@ export function mintCeremony(settings: CeremonySettings, hint: LoginHint, addres
     id,
     token_hash: hashSecret(token),
     user_code_mac: userCodeMac(settings.codeKey, id, user_code),
-    hint,
+    claimant,
     lifetime_seconds: settings.lifetimeSeconds,
     requested_from: address,
   }

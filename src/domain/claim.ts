@@ -1,4 +1,5 @@
 /** The ceremony's decisions: who may start, see, confirm and poll a claim (PROTOCOL §6, §7, §8). */
+import { hinted, type Claimant } from './ceremony.js'
 import type { LoginHint } from './login-hint.js'
 import { registrationStatus, isLive, type Attempt, type Registration } from './registration.js'
 
@@ -8,21 +9,27 @@ export const CLAIM_TOKEN_GRACE_MS = 60_000
 /** Wrong codes of one registration in a day, over all its ceremonies: renewals must not buy tries without end. */
 export const WRONG_CODES_PER_DAY = 15
 
-export type StartReason = 'unknown' | 'claimed' | 'over' | 'hint_missing' | 'too_many_codes'
+export type StartReason =
+  'unknown' | 'claimed' | 'over' | 'hint_missing' | 'too_many_codes' | 'pinned'
 
 /** Whether a ceremony may be started or renewed, and for whom: a renewal without a hint keeps the last one. */
 export function decideStart(
   registration: Registration | undefined,
-  asked: { last: LoginHint | undefined; given: LoginHint | undefined; wrongCodes: number },
+  asked: { last: Claimant | undefined; given: LoginHint | undefined; wrongCodes: number },
   now: Date,
-): { ok: true; registration: Registration; hint: LoginHint } | { ok: false; reason: StartReason } {
+):
+  | { ok: true; registration: Registration; claimant: Claimant }
+  | { ok: false; reason: StartReason } {
   if (!registration) return { ok: false, reason: 'unknown' }
   const status = registrationStatus(registration, undefined, 0, now)
   if (status === 'claimed') return { ok: false, reason: 'claimed' }
-  if (status === 'revoked' || status === 'expired') return { ok: false, reason: 'over' }
+  if (status === 'revoked' || status === 'expired' || !registration.issuer_active)
+    return { ok: false, reason: 'over' }
   if (asked.wrongCodes >= WRONG_CODES_PER_DAY) return { ok: false, reason: 'too_many_codes' }
-  const hint = asked.given ?? asked.last
-  return hint ? { ok: true, registration, hint } : { ok: false, reason: 'hint_missing' }
+  // The provider named the person: its subject is not for whoever holds the claim token to give away.
+  if (asked.given && registration.issuer) return { ok: false, reason: 'pinned' }
+  const claimant = asked.given ? hinted(asked.given) : asked.last
+  return claimant ? { ok: true, registration, claimant } : { ok: false, reason: 'hint_missing' }
 }
 
 export type PollReason =
@@ -35,6 +42,8 @@ export function decidePoll(
   maxTries: number,
   now: Date,
 ): { ok: true } | { ok: false; reason: PollReason } {
+  if (!registration.issuer_active || registration.set_aside_at)
+    return { ok: false, reason: 'revoked' }
   switch (registrationStatus(registration, attempt, maxTries, now)) {
     case 'revoked':
       return { ok: false, reason: 'revoked' }
@@ -63,7 +72,7 @@ function isFetchable(
 /** An attempt as the claim page loads it by the token in the person's link. */
 export interface PageClaim {
   registration: Registration
-  attempt: Attempt & { superseded_at: Date | null; login_hint: string }
+  attempt: Attempt & Claimant & { superseded_at: Date | null }
 }
 
 export interface Person {
@@ -97,8 +106,12 @@ export function decidePage<Claim extends PageClaim>(
     if (registration.user_id !== person.user_id) return { ok: false, reason: 'not_found' }
     return { ok: false, reason: registration.revoked_at ? 'registration_over' : 'already_done' }
   }
-  if (attempt.login_hint !== person.email) return { ok: false, reason: 'wrong_account' }
+  const theirs = attempt.pinned_user_id
+    ? attempt.pinned_user_id === person.user_id
+    : attempt.login_hint === person.email
+  if (!theirs) return { ok: false, reason: 'wrong_account' }
   const status = registrationStatus(registration, attempt, maxTries, now)
+  if (!registration.issuer_active) return { ok: false, reason: 'registration_over' }
   if (status !== 'pending_claim' && status !== 'unclaimed')
     return { ok: false, reason: 'registration_over' }
   if (attempt.declined_at) return { ok: false, reason: 'declined' }
@@ -112,4 +125,21 @@ export function decidePage<Claim extends PageClaim>(
 export function normalizeUserCode(text: string): string | undefined {
   const code = text.normalize('NFKC').replace(/[\s\p{Pd}]/gu, '')
   return /^[0-9]{6}$/.test(code) ? code : undefined
+}
+
+export type AssertionClaimReason = 'unknown' | 'over' | 'claimed_or_in_flight'
+
+/** Whether an anonymous registration may be claimed with a provider's assertion instead of a ceremony. */
+export function decideAssertionClaim(
+  registration: Registration | undefined,
+  attempt: Attempt | undefined,
+  maxTries: number,
+  now: Date,
+): { ok: true; registration: Registration } | { ok: false; reason: AssertionClaimReason } {
+  if (!registration) return { ok: false, reason: 'unknown' }
+  const status = registrationStatus(registration, attempt, maxTries, now)
+  if (status === 'revoked' || status === 'expired') return { ok: false, reason: 'over' }
+  if (status !== 'unclaimed' || registration.registration_type !== 'anonymous')
+    return { ok: false, reason: 'claimed_or_in_flight' }
+  return { ok: true, registration }
 }

@@ -1,5 +1,9 @@
 /** Where metadata lives, and what it says (RFC 8414, RFC 9728, PROTOCOL §4). */
 
+import { REVOKED_EVENT } from './security-event.js'
+
+const ID_JAG_TOKEN_TYPE = 'urn:ietf:params:oauth:token-type:id-jag'
+
 /** RFC 8414 §3.1, RFC 9728 §3.1: the well-known name goes between host and path; a lone slash is no path. */
 export function wellKnownPath(name: string, identifier: string): string {
   const { pathname } = new URL(identifier)
@@ -25,6 +29,7 @@ export interface MetadataSettings {
   RESOURCE_LOGO_URI?: string | undefined
   SCOPES: Record<string, string>
   IDENTITY_TYPES: string[]
+  LEGACY_REVOCATION: boolean
 }
 
 /** RFC 9728 §2 */
@@ -60,7 +65,13 @@ export function authorizationServerMetadata(settings: MetadataSettings) {
       skill: `${issuer}/auth.md`,
       identity_endpoint: `${issuer}/agent/identity`,
       claim_endpoint: `${issuer}/agent/identity/claim`,
+      events_endpoint: `${issuer}/agent/event/notify`,
+      ...(settings.LEGACY_REVOCATION ? { revocation_uri: `${issuer}/agent/auth/revoke` } : {}),
       identity_types_supported: IDENTITY_TYPES,
+      ...(IDENTITY_TYPES.includes('identity_assertion')
+        ? { identity_assertion: { assertion_types_supported: [ID_JAG_TOKEN_TYPE] } }
+        : {}),
+      events_supported: [REVOKED_EVENT],
     },
   }
 }

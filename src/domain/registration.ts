@@ -11,6 +11,15 @@ export interface Registration {
   claim_token_used_at: Date | null
   claimed_at: Date | null
   revoked_at: Date | null
+  /** The provider and its subject that the registration came with, if any. */
+  issuer: string | null
+  subject: string | null
+  /** False once the provider was taken off the trust list. */
+  issuer_active: boolean
+  /** Bound before the user's first sign-in: dead until the user confirms it. */
+  set_aside_at: Date | null
+  /** What the provider narrowed it to. */
+  scopes: string[] | null
 }
 
 /** The current ceremony of a registration. */
@@ -49,10 +58,14 @@ export function isLive(attempt: Attempt, maxTries: number, now: Date): boolean {
 
 /** Whether what was minted under `generation` still counts: neither revoked, nor expired, nor superseded. */
 export function isAlive(
-  registration: Pick<Registration, 'revoked_at' | 'claimed_at' | 'claim_expires_at' | 'generation'>,
+  registration: Pick<
+    Registration,
+    'revoked_at' | 'claimed_at' | 'claim_expires_at' | 'set_aside_at' | 'generation'
+  >,
   generation: number,
   now: Date,
 ): boolean {
   const status = registrationStatus(registration, undefined, 0, now)
-  return status !== 'revoked' && status !== 'expired' && registration.generation === generation
+  if (status === 'revoked' || status === 'expired' || registration.set_aside_at) return false
+  return registration.generation === generation
 }

@@ -14,3 +14,8 @@ export function narrowScope(
   const granted = allowed.filter((scope) => wanted.has(scope))
   return granted.length > 0 ? granted : undefined
 }
+
+/** What is offered here, less what the provider left out. */
+export function grantableScopes(offered: string[], narrowed: string[] | null): string[] {
+  return narrowed ? offered.filter((scope) => narrowed.includes(scope)) : offered
+}

@@ -1,13 +1,12 @@
 /** Mints ceremonies and checks their codes, with the keys that only this process and its peers hold. */
 import fp from 'fastify-plugin'
-import { mintCeremony } from '../domain/ceremony.js'
-import type { LoginHint } from '../domain/login-hint.js'
+import { mintCeremony, type Claimant } from '../domain/ceremony.js'
 import { deriveKey, userCodeMatches } from '../domain/secrets.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
     ceremonies: {
-      mint(hint: LoginHint, address: string): ReturnType<typeof mintCeremony>
+      mint(claimant: Claimant, address: string): ReturnType<typeof mintCeremony>
       codeMatches(mac: Buffer, attemptId: string, code: string): boolean
     }
   }
@@ -24,7 +23,7 @@ export default fp(
       codeKey: codeKeys[0]!,
     }
     app.decorate('ceremonies', {
-      mint: (hint, address) => mintCeremony(settings, hint, address),
+      mint: (claimant, address) => mintCeremony(settings, claimant, address),
       codeMatches: (mac, attemptId, code) => userCodeMatches(codeKeys, mac, attemptId, code),
     })
   },

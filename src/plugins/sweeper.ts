@@ -1,6 +1,10 @@
-/** Tells the audit trail of registrations whose window passed; every replica runs it, each row is told once. */
+/**
+ * Tells the audit trail of registrations whose window passed, and removes what no longer matters. Every replica runs
+ * it; each row is taken once.
+ */
 import { setTimeout as sleep } from 'node:timers/promises'
 import fp from 'fastify-plugin'
+import { purgeExpired } from '../repositories/purge.js'
 import { recordExpiries } from '../repositories/registrations.js'
 
 const PAUSE_MS = 10_000
@@ -18,14 +22,18 @@ export default fp(
       await running
     })
 
+    async function sweepOnce(): Promise<number> {
+      const told = await app.db.transaction().execute((tx) => recordExpiries(tx, BATCH))
+      return Math.max(told, await purgeExpired(app.db, BATCH))
+    }
+
     async function sweep(): Promise<void> {
       while (!stop.signal.aborted) {
-        const batch = app.db.transaction().execute((tx) => recordExpiries(tx, BATCH))
-        const told = await batch.catch((error: unknown) => {
-          app.log.warn({ err: error }, 'could not look for expired registrations')
+        const done = await sweepOnce().catch((error: unknown) => {
+          app.log.warn({ err: error }, 'could not look for what has expired')
           return 0
         })
-        if (told < BATCH) await sleep(PAUSE_MS, undefined, { signal: stop.signal }).catch(() => {})
+        if (done < BATCH) await sleep(PAUSE_MS, undefined, { signal: stop.signal }).catch(() => {})
       }
     }
   },

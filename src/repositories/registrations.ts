@@ -2,7 +2,7 @@
 import { sql } from 'kysely'
 import type { Database, DatabaseTransaction, RegistrationType } from './tables.js'
 import type { Attempt, Registration } from '../domain/registration.js'
-import type { LoginHint } from '../domain/login-hint.js'
+import type { Claimant } from '../domain/ceremony.js'
 import { recordAudit } from './audit-events.js'
 import { dbNow, secondsFromNow } from './time.js'
 
@@ -31,7 +31,8 @@ export async function insertRegistration(
   return { generation, claim_expires_at: claim_expires_at! }
 }
 
-const REGISTRATION = [
+/** What the domain knows of a registration, but for its user's email. */
+export const REGISTRATION = [
   'registrations.id',
   'registrations.registration_type',
   'registrations.user_id',
@@ -40,12 +41,21 @@ const REGISTRATION = [
   'registrations.claim_token_used_at',
   'registrations.claimed_at',
   'registrations.revoked_at',
+  'registrations.issuer',
+  'registrations.subject',
+  'registrations.set_aside_at',
+  'registrations.scopes',
 ] as const
+
+/** No provider, or one that is on the trust list and in force. */
+export const issuerActive = sql<boolean>`(registrations.issuer is null or exists (
+  select from issuers as listed where listed.issuer = registrations.issuer
+    and listed.disabled_at is null and listed.removed_at is null))`
 
 export interface ClaimState {
   registration: Registration
   attempt: Attempt | undefined
-  hint: LoginHint | undefined
+  claimant: Claimant | undefined
   now: Date
 }
 
@@ -68,6 +78,7 @@ export async function findByClaimToken(
     .where('registrations.claim_token_hash', '=', claimTokenHash)
     .select([
       ...REGISTRATION,
+      issuerActive.as('issuer_active'),
       'users.email',
       'attempt.id as attempt_id',
       'attempt.expires_at',
@@ -76,17 +87,18 @@ export async function findByClaimToken(
       'attempt.confirmed_at',
       'attempt.login_hint_kind',
       'attempt.login_hint',
+      'attempt.pinned_user_id',
       dbNow.as('now'),
     ])
     .executeTakeFirst()
   if (!row) return undefined
   const { attempt_id: id, expires_at, wrong_codes, declined_at, confirmed_at, now, ...rest } = row
-  const { login_hint_kind: kind, login_hint: value, ...registration } = rest
-  if (id === null) return { registration, attempt: undefined, hint: undefined, now }
+  const { login_hint_kind, login_hint, pinned_user_id, ...registration } = rest
+  if (id === null) return { registration, attempt: undefined, claimant: undefined, now }
   return {
     registration,
     attempt: { id, expires_at: expires_at!, wrong_codes: wrong_codes!, declined_at, confirmed_at },
-    hint: { kind: kind!, value: value! },
+    claimant: { login_hint_kind, login_hint, pinned_user_id } as Claimant,
     now,
   }
 }
@@ -129,7 +141,7 @@ export async function findRegistration(
     .selectFrom('registrations')
     .leftJoin('users', 'users.id', 'registrations.user_id')
     .where('registrations.id', '=', id)
-    .select([...REGISTRATION, 'users.email', dbNow.as('now')])
+    .select([...REGISTRATION, issuerActive.as('issuer_active'), 'users.email', dbNow.as('now')])
     .executeTakeFirst()
 }
 
@@ -147,6 +159,7 @@ export async function claimRegistration(
     .set({
       claimed_at: dbNow,
       user_id: userId,
+      registration_type: sql`case when issuer is null then registration_type else 'identity_assertion' end`,
       generation: sql`generation + case registration_type when 'anonymous' then 1 else 0 end`,
     })
     .where('id', '=', id)

@@ -19,6 +19,7 @@ export interface TokenStanding {
   revoked_at: Date | null
   claimed_at: Date | null
   claim_expires_at: Date | null
+  set_aside_at: Date | null
   token_revoked: boolean
   now: Date
 }
@@ -37,6 +38,7 @@ export async function findTokenStanding(
       'revoked_at',
       'claimed_at',
       'claim_expires_at',
+      'set_aside_at',
       sql<boolean>`exists (select from revoked_tokens where jti = ${jti})`.as('token_revoked'),
       dbNow.as('now'),
     ])

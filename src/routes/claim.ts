@@ -1,33 +1,70 @@
-/** POST /agent/identity/claim: an agent starts or renews the ceremony of its registration (PROTOCOL §6). */
+/** POST /agent/identity/claim: a ceremony is started or renewed, or replaced by a provider's assertion (PROTOCOL §6). */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { decideStart, type StartReason } from '../domain/claim.js'
-import { classifyLoginHint } from '../domain/login-hint.js'
+import {
+  decideAssertionClaim,
+  decideStart,
+  WRONG_CODES_PER_DAY,
+  type AssertionClaimReason,
+  type StartReason,
+} from '../domain/claim.js'
+import type { CeremonyBlock, Claimant } from '../domain/ceremony.js'
+import { classifyLoginHint, type LoginHint } from '../domain/login-hint.js'
+import type { Registration } from '../domain/registration.js'
 import { hashSecret } from '../domain/secrets.js'
-import { invalidLoginHint, invalidRequest, notEnabled, OAuthError } from '../errors.js'
+import { ASSERTION_TYP, assertionClaims, isoSeconds } from '../domain/tokens.js'
+import {
+  invalidLoginHint,
+  invalidRequest,
+  notEnabled,
+  OAuthError,
+  tooManyCodes,
+} from '../errors.js'
+import type { VerifiedIdJag } from '../plugins/id-jags.js'
+import { recordAudit } from '../repositories/audit-events.js'
 import { countRecentWrongCodes, startAttempt } from '../repositories/claim-attempts.js'
-import { findByClaimToken, lockByClaimToken } from '../repositories/registrations.js'
+import * as registrations from '../repositories/registrations.js'
+import { attachSubject } from '../repositories/subject-registrations.js'
+import type { DatabaseTransaction } from '../repositories/tables.js'
 import { JSON_BODY_LIMIT } from '../schemas/ceremony.js'
 import { ClaimAnswer, ClaimBody } from '../schemas/claim.js'
 
-const REFUSALS: Record<StartReason, () => OAuthError> = {
+const claimed = () =>
+  new OAuthError(
+    409,
+    'claimed_or_in_flight',
+    'This registration is claimed, or being claimed, already.',
+  )
+
+const REFUSALS: Record<StartReason | AssertionClaimReason, () => OAuthError> = {
   unknown: () => new OAuthError(401, 'invalid_claim_token', 'This claim token is not known here.'),
-  claimed: () =>
-    new OAuthError(409, 'claimed_or_in_flight', 'This registration is already claimed.'),
+  claimed,
+  claimed_or_in_flight: claimed,
   over: () => new OAuthError(410, 'claim_expired', 'This registration has ended. Register again.'),
   hint_missing: () => invalidRequest('login_hint is required to start the first ceremony.'),
-  too_many_codes: () =>
+  pinned: () =>
     new OAuthError(
-      429,
-      'rate_limited',
-      'Too many wrong codes. Try again tomorrow or register anew.',
-      {
-        'retry-after': '3600',
-      },
+      400,
+      'invalid_login_hint',
+      'The provider named the person: the hint cannot be changed.',
     ),
+  too_many_codes: tooManyCodes,
 }
 
+interface Initiated {
+  registration_id: string
+  claim_attempt_id: string
+  status: 'initiated'
+  expires_at: string
+  claim_attempt: CeremonyBlock
+}
+
+type Claimed =
+  | { kind: 'claimed'; registration: Registration }
+  | { kind: 'initiated'; answer: Initiated }
+  | { kind: 'refused'; error: OAuthError }
+
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
-  const { db } = app
+  const { config, db, keys, ceremonies } = app
 
   app.post(
     '/agent/identity/claim',
@@ -37,36 +74,118 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       schema: { body: ClaimBody, response: { 200: ClaimAnswer } },
     },
     async ({ body, address }) => {
-      if (body.type === 'identity_assertion') throw notEnabled(body.type)
+      if (body.type === 'identity_assertion') {
+        if (!config.IDENTITY_TYPES.includes(body.type)) throw notEnabled(body.type)
+        if (body.assertion === undefined) throw invalidRequest('assertion is required.')
+        return claimWithAssertion(hashSecret(body.claim_token), body.assertion, address)
+      }
       if (body.login_hint !== undefined && body.email !== undefined)
         throw invalidRequest('Give login_hint or email, not both.')
       const text = body.login_hint ?? body.email
       const given = text === undefined ? undefined : classifyLoginHint(text)
       if (text !== undefined && !given) throw invalidLoginHint()
-
-      return db.transaction().execute(async (tx) => {
-        const tokenHash = hashSecret(body.claim_token)
-        const id = await lockByClaimToken(tx, tokenHash)
-        const state = await findByClaimToken(tx, tokenHash)
-        const wrongCodes = id ? await countRecentWrongCodes(tx, id) : 0
-        const decision = decideStart(
-          state?.registration,
-          { last: state?.hint, given, wrongCodes },
-          state?.now ?? new Date(),
-        )
-        if (!decision.ok) throw REFUSALS[decision.reason]()
-        const { registration, hint } = decision
-        const ceremony = app.ceremonies.mint(hint, address)
-        const { expires_at } = await startAttempt(tx, registration.id, ceremony.attempt)
-        return {
-          registration_id: registration.id,
-          claim_attempt_id: ceremony.attempt.id,
-          status: 'initiated',
-          expires_at: expires_at.toISOString(),
-          claim_attempt: ceremony.block,
-        }
-      })
+      const tokenHash = hashSecret(body.claim_token)
+      return db.transaction().execute((tx) => renew(tx, tokenHash, given, address))
     },
   )
+
+  async function renew(
+    tx: DatabaseTransaction,
+    tokenHash: Buffer,
+    given: LoginHint | undefined,
+    address: string,
+  ): Promise<Initiated> {
+    const id = await registrations.lockByClaimToken(tx, tokenHash)
+    const state = await registrations.findByClaimToken(tx, tokenHash)
+    const wrongCodes = id ? await countRecentWrongCodes(tx, id) : 0
+    const decision = decideStart(
+      state?.registration,
+      { last: state?.claimant, given, wrongCodes },
+      state?.now ?? new Date(),
+    )
+    if (!decision.ok) throw REFUSALS[decision.reason]()
+    return await initiate(tx, decision.registration.id, decision.claimant, address)
+  }
+
+  async function initiate(
+    tx: DatabaseTransaction,
+    registration_id: string,
+    claimant: Claimant,
+    address: string,
+  ): Promise<Initiated> {
+    const { attempt, block } = ceremonies.mint(claimant, address)
+    const { expires_at } = await startAttempt(tx, registration_id, attempt)
+    return {
+      registration_id,
+      claim_attempt_id: attempt.id,
+      status: 'initiated',
+      expires_at: expires_at.toISOString(),
+      claim_attempt: block,
+    }
+  }
+
+  async function claimWithAssertion(tokenHash: Buffer, idJag: string, address: string) {
+    // Looked at before the assertion is spent on it, and again under the lock.
+    const before = decide(await registrations.findByClaimToken(db, tokenHash))
+    if (!before.ok) throw REFUSALS[before.reason]()
+    const verified = await app.verifyIdJag(idJag)
+    const outcome = await db
+      .transaction()
+      .execute((tx) => claimAs(tx, tokenHash, verified, address))
+    switch (outcome.kind) {
+      case 'refused':
+        throw outcome.error
+      case 'initiated':
+        return outcome.answer
+      case 'claimed': {
+        const { ISSUER, ASSERTION_TTL_SECONDS } = config
+        const { registration } = outcome
+        const claims = assertionClaims(ISSUER, registration, ASSERTION_TTL_SECONDS, new Date())
+        return {
+          registration_id: registration.id,
+          registration_type: 'identity_assertion',
+          status: 'claimed' as const,
+          identity_assertion: await keys.sign(ASSERTION_TYP, claims),
+          assertion_expires: isoSeconds(claims.exp),
+        }
+      }
+    }
+  }
+
+  function decide(state: registrations.ClaimState | undefined) {
+    const { registration, attempt, now = new Date() } = state ?? {}
+    return decideAssertionClaim(registration, attempt, config.USER_CODE_MAX_TRIES, now)
+  }
+
+  async function claimAs(
+    tx: DatabaseTransaction,
+    tokenHash: Buffer,
+    verified: VerifiedIdJag,
+    address: string,
+  ): Promise<Claimed> {
+    const resolution = await app.resolveIdJag(tx, verified, address)
+    if (resolution.kind === 'refused') return resolution
+    await registrations.lockByClaimToken(tx, tokenHash)
+    const decision = decide(await registrations.findByClaimToken(tx, tokenHash))
+    if (!decision.ok) return { kind: 'refused', error: REFUSALS[decision.reason]() }
+    const { id } = decision.registration
+    const { issuer } = verified.issuer
+    if (
+      resolution.kind === 'confirm' &&
+      (await countRecentWrongCodes(tx, id)) >= WRONG_CODES_PER_DAY
+    )
+      return { kind: 'refused', error: tooManyCodes() }
+    await attachSubject(tx, id, { issuer, subject: verified.subject }, verified.scopes)
+    if (resolution.kind === 'confirm')
+      return { kind: 'initiated', answer: await initiate(tx, id, resolution.claimant, address) }
+    const { user_id } = resolution
+    await registrations.claimRegistration(tx, id, user_id)
+    await recordAudit(
+      tx,
+      { event: 'claim.confirmed', registration_id: id, user_id, address, details: { issuer } },
+      { event: 'assertion.issued', registration_id: id, address },
+    )
+    return { kind: 'claimed', registration: (await registrations.findRegistration(tx, id))! }
+  }
 }
 export default plugin

@@ -8,6 +8,7 @@ import { hashSecret } from '../domain/secrets.js'
 import { duration, moment } from '../domain/words.js'
 import { recordAudit } from '../repositories/audit-events.js'
 import * as attempts from '../repositories/claim-attempts.js'
+import { knowsProvider, lockSubject, putDelegation } from '../repositories/delegations.js'
 import { claimRegistration, lockByLink } from '../repositories/registrations.js'
 import type { DatabaseTransaction } from '../repositories/tables.js'
 import { hasLinkedAgent, lockUser } from '../repositories/users.js'
@@ -83,6 +84,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     address: string,
   ): Promise<Outcome> {
     const tokenHash = hashSecret(body.claim_attempt_token)
+    const { registration: from } = (await attempts.findClaimByLink(tx, tokenHash)) ?? {}
+    const subject =
+      from?.issuer && from.subject ? { issuer: from.issuer, subject: from.subject } : undefined
+    if (subject) await lockSubject(tx, subject)
     await lockByLink(tx, tokenHash)
     const claim = await attempts.findClaimByLink(tx, tokenHash)
     const decision = decidePage(claim, person, maxTries, claim?.now ?? new Date())
@@ -116,6 +121,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       (await claimRegistration(tx, registration.id, person.user_id))
     if (!bound) return { kind: 'refused', reason: 'registration_over', claim }
     await attempts.markAttempt(tx, attempt.id, 'confirmed_at')
+    if (subject) await putDelegation(tx, subject, person.user_id, address)
     await recordAudit(tx, { event: 'claim.confirmed', ...of, details })
     return { kind: 'settled' }
   }
@@ -124,7 +130,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     reply: FastifyReply,
     person: Person,
     token: string,
-    { registration, attempt }: attempts.LoadedClaim,
+    { registration, attempt, provider }: attempts.LoadedClaim,
     error?: string,
   ) {
     return await reply.page('claim', {
@@ -132,11 +138,15 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       token,
       error,
       kind: registration.registration_type,
+      provider,
       asked_at: moment(attempt.requested_at),
       asked_from: attempt.requested_from,
-      scopes: Object.entries(config.SCOPES),
+      scopes: Object.entries(config.SCOPES).filter(
+        ([scope]) => registration.scopes?.includes(scope) ?? true,
+      ),
       lifetime: duration(config.ASSERTION_TTL_SECONDS + config.ACCESS_TOKEN_TTL_SECONDS),
       first_time_account: !(await hasLinkedAgent(db, person.user_id)),
+      first_time_provider: provider && !(await knowsProvider(db, person.user_id, provider.issuer)),
     })
   }
 
@@ -148,7 +158,9 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     claim: attempts.LoadedClaim | undefined,
   ) {
     const hinted =
-      reason === 'wrong_account' && claim ? maskEmail(claim.attempt.login_hint) : undefined
+      reason === 'wrong_account' && claim?.expected_email
+        ? maskEmail(claim.expected_email)
+        : undefined
     return await reply.page('claim-over', { person, reason, hinted, return_to: claimPath(token) })
   }
 }

@@ -1,17 +1,49 @@
 /** POST /agent/identity: an agent registers (PROTOCOL §5). */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { WRONG_CODES_PER_DAY } from '../domain/claim.js'
+import { hinted, type CeremonyBlock } from '../domain/ceremony.js'
 import { classifyLoginHint } from '../domain/login-hint.js'
+import type { Registration } from '../domain/registration.js'
+import { grantableScopes } from '../domain/scope.js'
 import { hashSecret, newId, newSecret } from '../domain/secrets.js'
 import { ASSERTION_TYP, assertionClaims, isoSeconds } from '../domain/tokens.js'
-import { invalidLoginHint, notEnabled } from '../errors.js'
+import {
+  interactionRequired,
+  invalidLoginHint,
+  notEnabled,
+  type OAuthError,
+  tooManyCodes,
+} from '../errors.js'
+import type { VerifiedIdJag } from '../plugins/id-jags.js'
 import { recordAudit } from '../repositories/audit-events.js'
-import { startAttempt } from '../repositories/claim-attempts.js'
-import { insertRegistration } from '../repositories/registrations.js'
+import { countRecentWrongCodes, startAttempt } from '../repositories/claim-attempts.js'
+import { findRegistration, insertRegistration } from '../repositories/registrations.js'
+import {
+  awaitStepUp,
+  bindSubject,
+  findSubjectRegistration,
+} from '../repositories/subject-registrations.js'
+import type { DatabaseTransaction } from '../repositories/tables.js'
 import { JSON_BODY_LIMIT } from '../schemas/ceremony.js'
 import { IdentityAnswer, IdentityBody } from '../schemas/identity.js'
 
+interface PendingAnswer {
+  registration_id: string
+  registration_type: string
+  claim_url: string
+  claim_token: string
+  claim_token_expires: string
+  post_claim_scopes: string[]
+}
+
+type Presented =
+  | { kind: 'clean'; registration: Registration }
+  | { kind: 'step_up'; answer: PendingAnswer & { claim: CeremonyBlock } }
+  | { kind: 'refused'; error: OAuthError }
+
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
-  const { config, db, keys } = app
+  const { config, db, keys, ceremonies } = app
+  const allScopes = Object.keys(config.SCOPES)
 
   app.post(
     '/agent/identity',
@@ -22,13 +54,14 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     },
     async (request) => {
       const { body, address } = request
-      if (body.type === 'identity_assertion' || !config.IDENTITY_TYPES.includes(body.type))
-        throw notEnabled(body.type)
+      if (!config.IDENTITY_TYPES.includes(body.type)) throw notEnabled(body.type)
       switch (body.type) {
         case 'anonymous':
           return registerAnonymous(address)
         case 'service_auth':
           return registerWithHint(body.login_hint, address)
+        case 'identity_assertion':
+          return registerWithAssertion(body.assertion, address)
       }
     },
   )
@@ -40,16 +73,9 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       await recordAudit(tx, { event: 'assertion.issued', registration_id: row.id, address })
       return inserted
     })
-    const claims = assertionClaims(
-      config.ISSUER,
-      { id: row.id, generation, email: null, claimed_at: null },
-      config.ASSERTION_TTL_SECONDS,
-      new Date(),
-    )
     return {
-      ...answer(row, claim_token, claim_expires_at),
-      identity_assertion: await keys.sign(ASSERTION_TYP, claims),
-      assertion_expires: isoSeconds(claims.exp),
+      ...pendingAnswer(row, claim_token, claim_expires_at, allScopes),
+      ...(await assertion({ id: row.id, generation, email: null, claimed_at: null })),
       pre_claim_scopes: config.PRE_CLAIM_SCOPES,
     }
   }
@@ -59,16 +85,81 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const hint = classifyLoginHint(loginHint)
     if (!hint) throw invalidLoginHint()
     const { row, claim_token } = newRegistration('service_auth', address)
-    const ceremony = app.ceremonies.mint(hint, address)
+    const ceremony = ceremonies.mint(hinted(hint), address)
     const { claim_expires_at } = await db.transaction().execute(async (tx) => {
       const inserted = await insertRegistration(tx, row)
       await startAttempt(tx, row.id, ceremony.attempt)
       return inserted
     })
-    return { ...answer(row, claim_token, claim_expires_at), claim: ceremony.block }
+    return {
+      ...pendingAnswer(row, claim_token, claim_expires_at, allScopes),
+      claim: ceremony.block,
+    }
   }
 
-  function newRegistration(registration_type: 'anonymous' | 'service_auth', address: string) {
+  async function registerWithAssertion(idJag: string, address: string) {
+    const verified = await app.verifyIdJag(idJag)
+    const outcome = await db.transaction().execute((tx) => present(tx, verified, address))
+    switch (outcome.kind) {
+      case 'refused':
+        throw outcome.error
+      case 'step_up':
+        throw interactionRequired(outcome.answer)
+      case 'clean':
+        return {
+          registration_id: outcome.registration.id,
+          registration_type: 'identity_assertion',
+          ...(await assertion(outcome.registration)),
+          scopes: grantableScopes(allScopes, outcome.registration.scopes),
+        }
+    }
+  }
+
+  async function present(
+    tx: DatabaseTransaction,
+    verified: VerifiedIdJag,
+    address: string,
+  ): Promise<Presented> {
+    const resolution = await app.resolveIdJag(tx, verified, address)
+    if (resolution.kind === 'refused') return resolution
+    const { subject, audience, scopes } = verified
+    const { issuer } = verified.issuer
+    const { row, claim_token } = newRegistration('identity_assertion', address)
+    const { registration_type, claim_token_hash, claim_window_seconds, ...created } = row
+    const subjectRow = { ...created, issuer, subject, audience, scopes }
+    if (resolution.kind === 'clean') {
+      const { id } = await bindSubject(tx, { ...subjectRow, user_id: resolution.user_id })
+      await recordAudit(tx, { event: 'assertion.issued', registration_id: id, address })
+      return { kind: 'clean', registration: (await findRegistration(tx, id))! }
+    }
+    // Before anything changes: what waits keeps its claim token when it cannot be renewed.
+    const waiting = await findSubjectRegistration(tx, subjectRow)
+    if (waiting && (await countRecentWrongCodes(tx, waiting)) >= WRONG_CODES_PER_DAY)
+      return { kind: 'refused', error: tooManyCodes() }
+    const { id, claim_expires_at } = await awaitStepUp(tx, {
+      ...subjectRow,
+      claim_token_hash,
+      claim_window_seconds,
+    })
+    const ceremony = ceremonies.mint(resolution.claimant, address)
+    await startAttempt(tx, id, ceremony.attempt)
+    const granted = grantableScopes(allScopes, scopes)
+    const answer = pendingAnswer({ id, registration_type }, claim_token, claim_expires_at, granted)
+    return { kind: 'step_up', answer: { ...answer, claim: ceremony.block } }
+  }
+
+  async function assertion(
+    registration: Pick<Registration, 'id' | 'generation' | 'email' | 'claimed_at'>,
+  ) {
+    const { ISSUER, ASSERTION_TTL_SECONDS } = config
+    const claims = assertionClaims(ISSUER, registration, ASSERTION_TTL_SECONDS, new Date())
+    return {
+      identity_assertion: await keys.sign(ASSERTION_TYP, claims),
+      assertion_expires: isoSeconds(claims.exp),
+    }
+  }
+
+  function newRegistration(registration_type: Registration['registration_type'], address: string) {
     const claim_token = newSecret('clm_')
     const row = {
       id: newId('reg_'),
@@ -80,18 +171,19 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     return { row, claim_token }
   }
 
-  function answer(
-    { id, registration_type }: { id: string; registration_type: string },
+  function pendingAnswer(
+    { id, registration_type }: Pick<Registration, 'id' | 'registration_type'>,
     claim_token: string,
     claim_expires_at: Date,
-  ) {
+    post_claim_scopes: string[],
+  ): PendingAnswer {
     return {
       registration_id: id,
       registration_type,
       claim_url: `${config.ISSUER}/agent/identity/claim`,
       claim_token,
       claim_token_expires: claim_expires_at.toISOString(),
-      post_claim_scopes: Object.keys(config.SCOPES),
+      post_claim_scopes,
     }
   }
 }

@@ -5,6 +5,7 @@ import { safeReturnTo } from '../domain/return-to.js'
 import { newId } from '../domain/secrets.js'
 import { OAuthError } from '../errors.js'
 import { recordAudit } from '../repositories/audit-events.js'
+import { listSetAside, setAsideDelegations } from '../repositories/delegations.js'
 import { signInUser } from '../repositories/users.js'
 import { SignInBody, SignOutBody } from '../schemas/pages.js'
 
@@ -40,12 +41,15 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
           email,
           newUserId: newId('user_'),
         }
-        const { user_id, created } = await signInUser(tx, signIn)
+        const { user_id, created, first } = await signInUser(tx, signIn)
         if (created) await recordAudit(tx, { event: 'user.created', user_id, address })
+        else if (first) await setAsideDelegations(tx, user_id, address)
         return { user_id }
       })
       await reply.startSession(user.user_id)
-      return reply.seeOther(return_to)
+      const aside = await listSetAside(db, user.user_id)
+      if (aside.length === 0) return reply.seeOther(return_to)
+      return reply.seeOther(`/delegations?return_to=${encodeURIComponent(return_to)}`)
     },
   )
 

@@ -3,7 +3,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { Static } from '@sinclair/typebox'
 import { CLAIM_TOKEN_GRACE_MS, decidePoll, type PollReason } from '../domain/claim.js'
 import { isAlive, type Registration } from '../domain/registration.js'
-import { narrowScope } from '../domain/scope.js'
+import { grantableScopes, narrowScope } from '../domain/scope.js'
 import { hashSecret } from '../domain/secrets.js'
 import * as tokens from '../domain/tokens.js'
 import { invalidRequest, OAuthError } from '../errors.js'
@@ -70,6 +70,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const { sub, generation } = verified.claims
     const registration = await findRegistration(db, sub)
     if (!registration) throw invalidGrant('no such registration')
+    if (!registration.issuer_active) throw invalidGrant('its provider is not trusted any more')
     if (!isAlive(registration, generation, registration.now))
       throw invalidGrant('superseded, expired or revoked')
     const token = accessToken(registration, parameters)
@@ -116,7 +117,9 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
 
   /** What the registration may have now, narrowed to what was asked: pre-claim scopes until a person has confirmed. */
   function accessToken(registration: Registration, { scope, resource }: Parameters) {
-    const allowed = registration.claimed_at ? Object.keys(config.SCOPES) : config.PRE_CLAIM_SCOPES
+    const allowed = registration.claimed_at
+      ? grantableScopes(Object.keys(config.SCOPES), registration.scopes)
+      : config.PRE_CLAIM_SCOPES
     const granted = narrowScope(allowed, scope)
     if (!granted) throw refuse('invalid_scope', 'None of the requested scopes can be granted.')
     const resources = [resource ?? []].flat().filter((uri) => uri !== '')

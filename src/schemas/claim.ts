@@ -8,12 +8,19 @@ export const ClaimBody = Type.Object({
   login_hint: Type.Optional(Type.String({ minLength: 1 })),
   /** The older name of `login_hint`. */
   email: Type.Optional(Type.String({ minLength: 1 })),
+  /** With type identity_assertion. */
+  assertion: Type.Optional(Type.String({ minLength: 1 })),
 })
 
 export const ClaimAnswer = Type.Object({
   registration_id: Type.String(),
-  claim_attempt_id: Type.String(),
-  status: Type.String(),
-  expires_at: Type.String(),
-  claim_attempt: Ceremony,
+  status: Type.Union([Type.Literal('initiated'), Type.Literal('claimed')]),
+  /** initiated */
+  claim_attempt_id: Type.Optional(Type.String()),
+  expires_at: Type.Optional(Type.String()),
+  claim_attempt: Type.Optional(Ceremony),
+  /** claimed */
+  registration_type: Type.Optional(Type.String()),
+  identity_assertion: Type.Optional(Type.String()),
+  assertion_expires: Type.Optional(Type.String()),
 })

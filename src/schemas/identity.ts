@@ -19,21 +19,21 @@ export const IdentityBody = Type.Unsafe<Static<(typeof bodies)[number]>>({
   oneOf: bodies,
 })
 
-const registered = {
+export const IdentityAnswer = Type.Object({
   registration_id: Type.String(),
   registration_type: Type.String(),
-  claim_url: Type.String(),
-  claim_token: Type.String(),
-  claim_token_expires: Type.String(),
-  post_claim_scopes: Type.Array(Type.String()),
-}
-
-export const IdentityAnswer = Type.Object({
-  ...registered,
-  /** anonymous */
+  /** anonymous, identity_assertion */
   identity_assertion: Type.Optional(Type.String()),
   assertion_expires: Type.Optional(Type.String()),
+  /** anonymous, service_auth */
+  claim_url: Type.Optional(Type.String()),
+  claim_token: Type.Optional(Type.String()),
+  claim_token_expires: Type.Optional(Type.String()),
+  post_claim_scopes: Type.Optional(Type.Array(Type.String())),
+  /** anonymous */
   pre_claim_scopes: Type.Optional(Type.Array(Type.String())),
   /** service_auth */
   claim: Type.Optional(Ceremony),
+  /** identity_assertion */
+  scopes: Type.Optional(Type.Array(Type.String())),
 })

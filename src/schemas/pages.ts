@@ -15,3 +15,10 @@ export const SignInBody = Type.Object({
 })
 
 export const SignOutBody = Type.Object({ return_to: Type.Optional(Type.String()) })
+
+export const DelegationBody = Type.Object({
+  issuer: Type.String({ maxLength: 2048 }),
+  subject: Type.String({ maxLength: 2048 }),
+  decision: Type.Union([Type.Literal('keep'), Type.Literal('remove')]),
+  return_to: Type.Optional(Type.String()),
+})

@@ -9,6 +9,7 @@ import {
   WRONG_CODES_PER_DAY,
   type PageClaim,
 } from '../../src/domain/claim.js'
+import { hinted, pinned } from '../../src/domain/ceremony.js'
 import type { LoginHint } from '../../src/domain/login-hint.js'
 import {
   isAlive,
@@ -33,6 +34,11 @@ const PENDING: Registration = {
   claim_token_used_at: null,
   claimed_at: null,
   revoked_at: null,
+  issuer: null,
+  subject: null,
+  issuer_active: true,
+  set_aside_at: null,
+  scopes: null,
 }
 const LIVE: Attempt = {
   id: 'cla_1',
@@ -86,6 +92,7 @@ t.test(
       ['unclaimed when its window ends', { claim_expires_at: at(0) }, false],
       ['revoked', { revoked_at: at(-1) }, false],
       ['claimed and revoked', { ...CLAIMED, revoked_at: at(-1) }, false],
+      ['set aside', { ...CLAIMED, set_aside_at: at(-1) }, false],
       ['of a later generation', { generation: 2 }, false],
       ['of an earlier generation', { generation: 0 }, false],
     ]
@@ -111,6 +118,7 @@ t.test('a ceremony starts while there is something to claim', async (t) => {
     ['PRF-17: its window ends now', { claim_expires_at: at(0) }, {}, 'over'],
     ['too many wrong codes', {}, { wrongCodes: WRONG_CODES_PER_DAY }, 'too_many_codes'],
     ['far too many', {}, { wrongCodes: WRONG_CODES_PER_DAY + 99 }, 'too_many_codes'],
+    ['its provider trusted no more', { issuer_active: false }, {}, 'over'],
     ['over comes before too many codes', { revoked_at: at(-1) }, { wrongCodes: 99 }, 'over'],
   ]
   for (const [name, changes, asked, reason] of refused)
@@ -119,13 +127,18 @@ t.test('a ceremony starts while there is something to claim', async (t) => {
 
   const started: [string, Parameters<typeof start>[1], LoginHint][] = [
     ['the first', { given: alice }, alice],
-    ['a renewal keeps the last hint', { last: alice }, alice],
-    ['B45: a renewal carries a corrected hint', { last: alice, given: bob }, bob],
+    ['a renewal keeps the last hint', { last: hinted(alice) }, alice],
+    ['B45: a renewal carries a corrected hint', { last: hinted(alice), given: bob }, bob],
     ['one try left', { given: alice, wrongCodes: WRONG_CODES_PER_DAY - 1 }, alice],
   ]
   for (const [name, asked, expected] of started)
-    t.same(start({}, asked), { ok: true, registration: PENDING, hint: expected }, name)
+    t.same(start({}, asked), { ok: true, registration: PENDING, claimant: hinted(expected) }, name)
   t.ok(start({ claim_expires_at: at(1) }, { given: alice }).ok, 'in the last millisecond')
+
+  const stepUp = pinned('user_a')
+  t.same(start({}, { last: stepUp }), { ok: true, registration: PENDING, claimant: stepUp })
+  const other = start({ issuer: 'https://idp.test' }, { last: stepUp, given: alice })
+  t.same(other, { ok: false, reason: 'pinned' }, 'the hint of a step-up cannot be changed')
 })
 
 t.test('the claim grant answers by the state table (PROTOCOL §8)', async (t) => {
@@ -148,6 +161,8 @@ t.test('the claim grant answers by the state table (PROTOCOL §8)', async (t) =>
     ['revoked after the claim', { ...CLAIMED, revoked_at: at(-1) }, fetched, 'revoked'],
     ['8628-05: confirmed', CLAIMED, fetched, 'ok'],
     ['confirmed by other means', CLAIMED, undefined, 'ok'],
+    ['confirmed, but set aside', { ...CLAIMED, set_aside_at: at(-1) }, fetched, 'revoked'],
+    ['its provider trusted no more', { ...CLAIMED, issuer_active: false }, fetched, 'revoked'],
     ['used now', used(0), fetched, 'ok'],
     ['C08: the last millisecond of the grace', used(-GRACE), fetched, 'ok'],
     ['C08, B77: the grace is over', used(-GRACE - 1), fetched, 'spent'],
@@ -192,9 +207,10 @@ t.test('a link opens for the hinted person while its ceremony lives (PROTOCOL §
   const alice = { user_id: 'user_a', email: 'alice@example.com' }
   const bob = { user_id: 'user_b', email: 'bob@example.com' }
   const nameless = { user_id: 'user_n', email: null }
+  const ALICE = hinted({ kind: 'email', value: alice.email })
   const claim = (registration: Partial<Registration>, attempt: Changes): PageClaim => ({
     registration: { ...PENDING, ...registration },
-    attempt: { ...LIVE, superseded_at: null, login_hint: alice.email, ...attempt },
+    attempt: { ...LIVE, superseded_at: null, ...ALICE, ...attempt } as PageClaim['attempt'],
   })
   const done = { confirmed_at: at(-1000) }
   const revoked = { revoked_at: at(-1) }
@@ -239,6 +255,15 @@ t.test('a link opens for the hinted person while its ceremony lives (PROTOCOL §
         { ...alice, email: 'Alice@example.com' },
         'wrong_account',
       ],
+      [
+        'of a provider that is trusted no more',
+        { issuer_active: false },
+        {},
+        alice,
+        'registration_over',
+      ],
+      ['pinned to them', {}, pinned(alice.user_id), alice, 'ok'],
+      ['pinned to somebody else', {}, pinned(bob.user_id), alice, 'wrong_account'],
       ['a hint that reads like no address', {}, { login_hint: 'null' }, nameless, 'wrong_account'],
       ['not the hinted account, expired', {}, { expires_at: at(0) }, bob, 'wrong_account'],
       ['not the hinted account, revoked', revoked, {}, bob, 'wrong_account'],

@@ -2,7 +2,7 @@
 import t from 'tap'
 import { createHmac } from 'node:crypto'
 import { parseBasicCredentials } from '../../src/domain/basic-credentials.js'
-import { mintCeremony } from '../../src/domain/ceremony.js'
+import { hinted, mintCeremony } from '../../src/domain/ceremony.js'
 import { canonicalEmail, classifyLoginHint, maskEmail } from '../../src/domain/login-hint.js'
 import * as metadata from '../../src/domain/metadata.js'
 import { safeReturnTo } from '../../src/domain/return-to.js'
@@ -205,6 +205,7 @@ t.test('8414-06, 9728-05: metadata says what is configured and nothing empty', a
     RESOURCE: 'https://api.test/',
     RESOURCE_NAME: 'Name',
     SCOPES: { a: 'A', b: 'B' },
+    LEGACY_REVOCATION: true,
     IDENTITY_TYPES: ['anonymous'],
   }
   const resource = metadata.protectedResourceMetadata(settings)
@@ -223,6 +224,17 @@ t.test('8414-06, 9728-05: metadata says what is configured and nothing empty', a
   t.match(server, { issuer: 'https://as.test/t1', ...resource })
   t.same(server.agent_auth.identity_types_supported, ['anonymous'], 'PRF-03')
   t.notOk('response_types_supported' in server)
+  t.notOk('identity_assertion' in server.agent_auth, 'a type that is off has no assertion types')
+  t.equal(server.agent_auth.revocation_uri, 'https://as.test/t1/agent/auth/revoke')
+  const other = metadata.authorizationServerMetadata({
+    ...settings,
+    IDENTITY_TYPES: ['identity_assertion'],
+    LEGACY_REVOCATION: false,
+  })
+  t.notOk('revocation_uri' in other.agent_auth)
+  t.same(other.agent_auth.identity_assertion, {
+    assertion_types_supported: ['urn:ietf:params:oauth:token-type:id-jag'],
+  })
   t.same(
     Object.values(server).filter((value) => Array.isArray(value) && !value.length),
     [],
@@ -269,8 +281,8 @@ t.test('PRF-07, 8628-13: the link holds its token and neither code nor more', as
     intervalSeconds: 5,
     codeKey: Buffer.alloc(32, 1),
   }
-  const hint = { kind: 'email' as const, value: 'alice@example.com' }
-  const { block, attempt } = mintCeremony(settings, hint, '192.0.2.1')
+  const claimant = hinted({ kind: 'email', value: 'alice@example.com' })
+  const { block, attempt } = mintCeremony(settings, claimant, '192.0.2.1')
   t.match(block, { expires_in: 600, interval: 5, user_code: /^\d{6}$/ })
   const link =
     /^https:\/\/as\.test\/t1\/login\?return_to=%2Fclaim%3Fclaim_attempt_token%3D(cat_[\w-]{43})$/
@@ -279,7 +291,7 @@ t.test('PRF-07, 8628-13: the link holds its token and neither code nor more', as
     id: attempt.id,
     token_hash: secrets.hashSecret(token),
     user_code_mac: secrets.userCodeMac(settings.codeKey, attempt.id, block.user_code),
-    hint,
+    claimant,
     lifetime_seconds: 600,
     requested_from: '192.0.2.1',
   })

@@ -146,8 +146,6 @@ test('POST /agent/identity/claim', async (t) => {
         t.equal(answer.statusCode, 400)
         t.equal(answer.json().error, 'invalid_login_hint')
       }
-    const assertion = { type: 'identity_assertion', claim_token, assertion: 'a.b.c' }
-    t.equal((await claim(assertion)).json().error, 'identity_assertion_not_enabled')
   })
 
   t.test('PRF-14, B47: claimed is 409; past its window or revoked is 410', async (t) => {

@@ -47,7 +47,15 @@ test('the documents of a local registrar', async (t) => {
         skill: `${ISSUER}/auth.md`,
         identity_endpoint: `${ISSUER}/agent/identity`,
         claim_endpoint: `${ISSUER}/agent/identity/claim`,
-        identity_types_supported: ['anonymous', 'service_auth'],
+        events_endpoint: `${ISSUER}/agent/event/notify`,
+        revocation_uri: `${ISSUER}/agent/auth/revoke`,
+        identity_types_supported: ['anonymous', 'service_auth', 'identity_assertion'],
+        identity_assertion: {
+          assertion_types_supported: ['urn:ietf:params:oauth:token-type:id-jag'],
+        },
+        events_supported: [
+          'https://schemas.workos.com/events/agent/auth/identity/assertion/revoked',
+        ],
       },
     })
     t.equal((await app.inject({ url: '/.well-known/openid-configuration' })).statusCode, 404)

@@ -164,16 +164,6 @@ test('POST /agent/identity', async (t) => {
     }
   })
 
-  t.test('PRF-03: identity assertions are not taken here', async (t) => {
-    const answer = await postJson(app, IDENTITY, {
-      type: 'identity_assertion',
-      assertion_type: 'urn:ietf:params:oauth:token-type:id-jag',
-      assertion: 'a.b.c',
-    })
-    t.equal(answer.statusCode, 400)
-    t.equal(answer.json().error, 'identity_assertion_not_enabled')
-  })
-
   t.test('CIBA-01: members that are not ours are ignored', async (t) => {
     const more = {
       id_token_hint: 'x',

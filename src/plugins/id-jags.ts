@@ -1,0 +1,198 @@
+/** ID-JAGs: verified in the order of PROTOCOL §5, spent, and resolved to a user. */
+import fp from 'fastify-plugin'
+import { hinted, pinned, type Claimant } from '../domain/ceremony.js'
+import * as idJags from '../domain/id-jag.js'
+import type { Issuer } from '../domain/issuer.js'
+import { isName, parseJwt, type Jwt } from '../domain/jwt.js'
+import { newId } from '../domain/secrets.js'
+import { invalidRequest, OAuthError, providerAway } from '../errors.js'
+import { recordAudit } from '../repositories/audit-events.js'
+import { findDelegation, lockSubject, putDelegation } from '../repositories/delegations.js'
+import { findIssuer } from '../repositories/issuers.js'
+import { spendAssertion } from '../repositories/spent-assertions.js'
+import type { DatabaseTransaction } from '../repositories/tables.js'
+import { findUserByContact, insertUser } from '../repositories/users.js'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** Everything that needs no write. Throws what the caller is told. */
+    verifyIdJag(assertion: string): Promise<VerifiedIdJag>
+    /**
+     * Spends the assertion and finds its user. A refusal is returned, not thrown: the transaction commits, so that
+     * the assertion stays spent.
+     */
+    resolveIdJag(
+      tx: DatabaseTransaction,
+      verified: VerifiedIdJag,
+      address: string,
+    ): Promise<Resolution>
+  }
+}
+
+export interface VerifiedIdJag extends idJags.IdJag {
+  issuer: Issuer
+  jwt: Jwt
+}
+
+export type Resolution =
+  | { kind: 'clean'; user_id: string }
+  | { kind: 'confirm'; claimant: Claimant }
+  | { kind: 'refused'; error: OAuthError }
+
+const refusal = (error: string, description: string) => () =>
+  new OAuthError(400, error, description)
+
+const REFUSALS: Record<idJags.IdJagReason, () => OAuthError> = {
+  wrong_type: refusal('invalid_request', 'The assertion is not an ID-JAG: its typ is another.'),
+  wrong_issuer: refusal('invalid_issuer', 'The assertion is from another issuer.'),
+  wrong_audience: refusal(
+    'invalid_audience',
+    'aud must be one value: this issuer or its resource.',
+  ),
+  bad_subject: refusal(
+    'invalid_request',
+    'sub (with tenant, where this issuer has tenants) is missing or unusable.',
+  ),
+  bad_jti: refusal('invalid_request', 'jti is missing or unusable.'),
+  bad_times: refusal('invalid_request', 'exp and iat must be numbers.'),
+  lives_too_long: refusal('invalid_request', 'The assertion may live 10 minutes at most.'),
+  not_yet_valid: refusal('invalid_request', 'The assertion is from the future.'),
+  expired: refusal('expired', 'The assertion has expired.'),
+  wrong_client: refusal(
+    'invalid_client_id',
+    'client_id is not one that is registered for this issuer.',
+  ),
+  wrong_resource: refusal('invalid_request', 'resource names something that is not served here.'),
+  bad_scope: refusal('invalid_request', 'scope must be a string with at least one scope of ours.'),
+  unsupported_authorization_details: refusal(
+    'invalid_request',
+    'authorization_details is not supported.',
+  ),
+  sender_constrained: refusal(
+    'invalid_request',
+    'Assertions that are bound to a key (cnf) are not supported.',
+  ),
+}
+
+export default fp(
+  async (app) => {
+    const { config, db } = app
+    const settings: idJags.IdJagSettings = {
+      issuer: config.ISSUER,
+      resource: config.RESOURCE,
+      scopes: Object.keys(config.SCOPES),
+      skewSeconds: config.CLOCK_SKEW_SECONDS,
+    }
+    const maxAge = config.ID_JAG_MAX_AUTH_AGE_SECONDS
+
+    app.decorate('verifyIdJag', async (assertion) => {
+      const jwt = parseJwt(assertion)
+      if (!jwt) throw invalidRequest('The assertion is not a JWT in compact form.')
+      const issuer = await trustedIssuer(jwt.payload.iss)
+      const badSignature = await app.checkSignature(assertion, jwt, issuer)
+      if (badSignature === 'keys_unavailable') throw providerAway()
+      if (badSignature)
+        throw refuse('invalid_signature', 'The signature does not hold.', badSignature)
+      const checked = idJags.checkIdJag(jwt, issuer, settings, new Date())
+      if (!checked.ok) throw REFUSALS[checked.reason]()
+      return { ...checked.idJag, issuer, jwt }
+    })
+
+    app.decorate('resolveIdJag', async (tx, verified, address): Promise<Resolution> => {
+      const { jwt, subject, jti, exp } = verified
+      const { issuer } = verified.issuer
+      await lockSubject(tx, { issuer, subject })
+      if (!(await spendAssertion(tx, 'id-jag', { issuer, jti, exp })))
+        return refused(refuse('replay_detected', 'This assertion was used before.'))
+      const checked = idJags.checkVouched(
+        jwt,
+        verified.issuer,
+        { maxAuthAgeSeconds: maxAge, skewSeconds: config.CLOCK_SKEW_SECONDS },
+        new Date(),
+      )
+      if (!checked.ok) return refused(vouchedRefusal(checked.reason))
+      const { vouched } = checked
+      const delegation = await findDelegation(tx, { issuer, subject })
+      if (delegation && !delegation.set_aside_at)
+        return { kind: 'clean', user_id: delegation.user_id }
+      if (delegation) return { kind: 'confirm', claimant: pinned(delegation.user_id) }
+      const matched = await findUserByContact(tx, vouched)
+      if (matched) return { kind: 'confirm', claimant: pinned(matched) }
+      return await firstContact(tx, { issuer, subject }, vouched, address)
+    })
+
+    /** Our own issuer can vouch for nobody here, whatever the list says. */
+    async function trustedIssuer(iss: unknown): Promise<Issuer> {
+      const listed = isName(iss) && iss !== config.ISSUER ? await findIssuer(db, iss) : undefined
+      if (!listed || listed.disabled_at || listed.removed_at)
+        throw refuse('invalid_issuer', 'The issuer of the assertion is not trusted here.')
+      return listed
+    }
+
+    function vouchedRefusal(reason: idJags.VouchedReason): OAuthError {
+      switch (reason) {
+        case 'nothing_verified':
+          return refuse(
+            'missing_verified_email',
+            'The assertion vouches for no address or number that we may take from this issuer.',
+          )
+        case 'login_required':
+          return new OAuthError(
+            401,
+            'login_required',
+            'The person has to sign in at the provider again.',
+            { 'www-authenticate': `AgentAuth error="login_required", max_age="${maxAge}"` },
+            { max_age: maxAge },
+          )
+      }
+    }
+
+    /** Nobody here has that address or number: the operator decides what strangers' providers may do. */
+    async function firstContact(
+      tx: DatabaseTransaction,
+      subject: { issuer: string; subject: string },
+      vouched: idJags.Vouched,
+      address: string,
+    ): Promise<Resolution> {
+      switch (config.IDENTITY_ASSERTION_FIRST_CONTACT) {
+        case 'refuse':
+          return refused(
+            new OAuthError(
+              403,
+              'access_denied',
+              'Only people who have an account here may use agents.',
+            ),
+          )
+        case 'confirm':
+          if (vouched.email === null) return refused(vouchedRefusal('nothing_verified'))
+          return { kind: 'confirm', claimant: hinted({ kind: 'email', value: vouched.email }) }
+        case 'provision': {
+          const user_id = newId('user_')
+          // Another provider vouched for the same address at this moment, and was first; or for the same number, of
+          // somebody who can never confirm.
+          while (!(await insertUser(tx, user_id, vouched))) {
+            const matched = await findUserByContact(tx, vouched)
+            if (matched) return { kind: 'confirm', claimant: pinned(matched) }
+          }
+          await recordAudit(tx, {
+            event: 'user.created',
+            user_id,
+            address,
+            details: { issuer: subject.issuer },
+          })
+          await putDelegation(tx, subject, user_id, address)
+          return { kind: 'clean', user_id }
+        }
+      }
+    }
+  },
+  { name: 'id-jags', dependencies: ['database', 'providers'] },
+)
+
+function refuse(error: string, description: string, reason?: string): OAuthError {
+  return Object.assign(new OAuthError(400, error, description), { cause: reason })
+}
+
+function refused(error: OAuthError): Resolution {
+  return { kind: 'refused', error }
+}

@@ -1,0 +1,173 @@
+/** Whom a provider's subject stands for. */
+import { sql } from 'kysely'
+import { recordAudit } from './audit-events.js'
+import type { Database, DatabaseTransaction } from './tables.js'
+import { dbNow } from './time.js'
+
+export interface Subject {
+  issuer: string
+  subject: string
+}
+
+/**
+ * Serializes everything that concerns one subject of one provider: its assertions, its events, the confirmation of its
+ * step-ups. Taken before any row lock, so that no two of them wait for each other.
+ */
+export async function lockSubject(
+  db: DatabaseTransaction,
+  { issuer, subject }: Subject,
+): Promise<void> {
+  await sql`select pg_advisory_xact_lock(hashtextextended(${subject}, hashtextextended(${issuer}, 0)))`.execute(
+    db,
+  )
+}
+
+/** The user it stands for; set aside, it counts for nothing until that user confirms it. */
+export async function findDelegation(
+  db: DatabaseTransaction,
+  { issuer, subject }: Subject,
+): Promise<{ user_id: string; set_aside_at: Date | null } | undefined> {
+  return await db
+    .updateTable('delegations')
+    .set({ last_seen_at: dbNow })
+    .where('issuer', '=', issuer)
+    .where('subject', '=', subject)
+    .returning(['user_id', 'set_aside_at'])
+    .executeTakeFirst()
+}
+
+/** Makes or confirms it. */
+export async function putDelegation(
+  db: DatabaseTransaction,
+  { issuer, subject }: Subject,
+  user_id: string,
+  address: string,
+): Promise<void> {
+  await db
+    .insertInto('delegations')
+    .values({ issuer, subject, user_id })
+    .onConflict((conflict) =>
+      conflict.columns(['issuer', 'subject']).doUpdateSet({ user_id, set_aside_at: null }),
+    )
+    .execute()
+  await recordAudit(db, { event: 'delegation.confirmed', user_id, address, details: { issuer } })
+}
+
+/** Whether the user ever let this provider speak for them. */
+export async function knowsProvider(
+  db: Database,
+  userId: string,
+  issuer: string,
+): Promise<boolean> {
+  const row = await db
+    .selectFrom('delegations')
+    .select('issuer')
+    .where('user_id', '=', userId)
+    .where('issuer', '=', issuer)
+    .where('set_aside_at', 'is', null)
+    .limit(1)
+    .executeTakeFirst()
+  return row !== undefined
+}
+
+/**
+ * Ends what a provider's subject may do: its registrations with everything minted for them, and the delegation. The
+ * delegation first, as everywhere: a first sign-in, which locks no subject, would deadlock with the other order.
+ */
+export async function revokeSubject(
+  db: DatabaseTransaction,
+  { issuer, subject }: Subject,
+  audit: { address: string; details: Record<string, string> },
+): Promise<void> {
+  const delegation = await db
+    .deleteFrom('delegations')
+    .where('issuer', '=', issuer)
+    .where('subject', '=', subject)
+    .returning('user_id')
+    .executeTakeFirst()
+  const revoked = await db
+    .updateTable('registrations')
+    .set({ revoked_at: dbNow, generation: sql`generation + 1` })
+    .where('issuer', '=', issuer)
+    .where('subject', '=', subject)
+    .where('revoked_at', 'is', null)
+    .returning(['id', 'user_id'])
+    .execute()
+  for (const { id: registration_id, user_id } of revoked) {
+    const of = user_id ? { registration_id, user_id } : { registration_id }
+    await recordAudit(db, { event: 'registration.revoked', ...of, ...audit })
+  }
+  if (delegation) await recordAudit(db, { event: 'delegation.removed', ...delegation, ...audit })
+}
+
+/**
+ * At a person's first sign-in: whatever providers had made of their account before is set aside, since whoever had a
+ * provider say so could be in it already (pre-hijacking).
+ */
+export async function setAsideDelegations(
+  db: DatabaseTransaction,
+  user_id: string,
+  address: string,
+): Promise<void> {
+  const aside = await db
+    .updateTable('delegations')
+    .set({ set_aside_at: dbNow })
+    .where('user_id', '=', user_id)
+    .returning('issuer')
+    .execute()
+  await db
+    .updateTable('registrations')
+    .set({ set_aside_at: dbNow })
+    .where('user_id', '=', user_id)
+    .where('revoked_at', 'is', null)
+    .execute()
+  await recordAudit(
+    db,
+    ...aside.map(({ issuer }) => ({
+      event: 'delegation.set_aside' as const,
+      user_id,
+      address,
+      details: { issuer },
+    })),
+  )
+}
+
+/** With the provider's name from the trust list. */
+export async function listSetAside(
+  db: Database,
+  userId: string,
+): Promise<(Subject & { name: string; created_at: Date })[]> {
+  return await db
+    .selectFrom('delegations')
+    .innerJoin('issuers', 'issuers.issuer', 'delegations.issuer')
+    .select(['delegations.issuer', 'subject', 'issuers.name', 'delegations.created_at'])
+    .where('user_id', '=', userId)
+    .where('set_aside_at', 'is not', null)
+    .orderBy('delegations.created_at')
+    .execute()
+}
+
+/** The user's own confirmation of one that was set aside. */
+export async function restoreDelegation(
+  db: DatabaseTransaction,
+  { issuer, subject }: Subject,
+  user_id: string,
+  address: string,
+): Promise<void> {
+  await db
+    .updateTable('delegations')
+    .set({ set_aside_at: null })
+    .where('issuer', '=', issuer)
+    .where('subject', '=', subject)
+    .where('user_id', '=', user_id)
+    .execute()
+  await db
+    .updateTable('registrations')
+    // What was minted before the person came may be in other hands: the agent presents itself anew.
+    .set({ set_aside_at: null, generation: sql`generation + 1` })
+    .where('issuer', '=', issuer)
+    .where('subject', '=', subject)
+    .where('user_id', '=', user_id)
+    .execute()
+  await recordAudit(db, { event: 'delegation.confirmed', user_id, address, details: { issuer } })
+}

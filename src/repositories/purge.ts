@@ -1,0 +1,24 @@
+/** Rows whose time is over, removed in small batches that replicas can take side by side. */
+import { sql } from 'kysely'
+import type { Database } from './tables.js'
+
+const OVER = {
+  spent_assertions: sql`expires_at < now()`,
+  // An access token is refused by its own exp from then on.
+  revoked_tokens: sql`expires_at < now() - interval '1 hour'`,
+  sessions: sql`created_at < now() - interval '1 day'`,
+} as const
+
+/** Returns how many rows went; as many as `limit` per table means that there may be more. */
+export async function purgeExpired(db: Database, limit: number): Promise<number> {
+  let most = 0
+  for (const [table, over] of Object.entries(OVER)) {
+    const { numAffectedRows = 0n } = await sql`
+      delete from ${sql.table(table)} where ctid = any (array(
+        select ctid from ${sql.table(table)} where ${over} limit ${limit} for update skip locked))`.execute(
+      db,
+    )
+    most = Math.max(most, Number(numAffectedRows))
+  }
+  return most
+}

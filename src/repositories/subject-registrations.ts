@@ -1,0 +1,152 @@
+/** Registrations that came with a provider's assertion: one for each issuer, subject and audience that is not revoked. */
+import { sql } from 'kysely'
+import { recordAudit } from './audit-events.js'
+import type { Subject } from './delegations.js'
+import type { DatabaseTransaction } from './tables.js'
+import { dbNow, secondsFromNow } from './time.js'
+
+interface NewRow extends Subject {
+  id: string
+  audience: string
+  scopes: string[] | null
+  created_from: string
+}
+
+/** `generation` and `id` are of the row that is there now, new or not. */
+export interface SubjectRegistration {
+  id: string
+  generation: number
+}
+
+/** The id of the one that is there now, pending or bound. */
+export async function findSubjectRegistration(
+  db: DatabaseTransaction,
+  { issuer, subject, audience }: Subject & { audience: string },
+): Promise<string | undefined> {
+  const row = await db
+    .selectFrom('registrations')
+    .select('id')
+    .where('issuer', '=', issuer)
+    .where('subject', '=', subject)
+    .where('audience', '=', audience)
+    .where('revoked_at', 'is', null)
+    .executeTakeFirst()
+  return row?.id
+}
+
+/**
+ * A clean match: bound to the user at once. One that waits for a step-up, or was another's, is bound anew, and
+ * nothing minted before counts, nor the claim token of a step-up that nobody confirmed.
+ */
+export async function bindSubject(
+  db: DatabaseTransaction,
+  row: NewRow & { user_id: string },
+): Promise<SubjectRegistration> {
+  const { created, ...registration } = await db
+    .insertInto('registrations')
+    .values({ ...row, registration_type: 'identity_assertion', claimed_at: dbNow })
+    .onConflict((conflict) =>
+      conflict
+        .columns(['issuer', 'subject', 'audience'])
+        .where('revoked_at', 'is', null)
+        .doUpdateSet({
+          user_id: row.user_id,
+          scopes: row.scopes,
+          claimed_at: sql`coalesce(registrations.claimed_at, now())`,
+          claim_token_hash: unlessPending('claim_token_hash'),
+          claim_expires_at: unlessPending('claim_expires_at'),
+          set_aside_at: null,
+          generation: sql`registrations.generation + case
+            when registrations.claimed_at is null or registrations.set_aside_at is not null
+              or registrations.user_id is distinct from excluded.user_id then 1 else 0 end`,
+        }),
+    )
+    .returning(['id', 'generation', sql<boolean>`xmax = 0`.as('created')])
+    .executeTakeFirstOrThrow()
+  if (!created) await supersedeUnconfirmed(db, registration.id)
+  await auditCreated(db, created, registration.id, row)
+  return registration
+}
+
+const unlessPending = <Column>(column: string) =>
+  sql<Column>`case when registrations.claimed_at is not null then ${sql.ref(`registrations.${column}`)} end`
+
+/** An account match: the person has to confirm. Whatever the registration was before, it waits now, under a new claim token. */
+export async function awaitStepUp(
+  db: DatabaseTransaction,
+  row: NewRow & { claim_token_hash: Buffer; claim_window_seconds: number },
+): Promise<SubjectRegistration & { claim_expires_at: Date }> {
+  const { claim_window_seconds, claim_token_hash, ...columns } = row
+  const claim_expires_at = secondsFromNow(claim_window_seconds)
+  const { created, ...registration } = await db
+    .insertInto('registrations')
+    .values({
+      ...columns,
+      registration_type: 'identity_assertion',
+      claim_token_hash,
+      claim_expires_at,
+    })
+    .onConflict((conflict) =>
+      conflict
+        .columns(['issuer', 'subject', 'audience'])
+        .where('revoked_at', 'is', null)
+        .doUpdateSet({
+          claim_token_hash,
+          claim_expires_at,
+          claim_token_used_at: null,
+          claimed_at: null,
+          user_id: null,
+          set_aside_at: null,
+          expiry_recorded_at: null,
+          scopes: row.scopes,
+          generation: sql`registrations.generation + 1`,
+        }),
+    )
+    .returning(['id', 'generation', 'claim_expires_at', sql<boolean>`xmax = 0`.as('created')])
+    .executeTakeFirstOrThrow()
+  await auditCreated(db, created, registration.id, row)
+  return { ...registration, claim_expires_at: registration.claim_expires_at! }
+}
+
+async function supersedeUnconfirmed(
+  db: DatabaseTransaction,
+  registrationId: string,
+): Promise<void> {
+  await db
+    .updateTable('claim_attempts')
+    .set({ superseded_at: dbNow })
+    .where('registration_id', '=', registrationId)
+    .where('superseded_at', 'is', null)
+    .where('confirmed_at', 'is', null)
+    .execute()
+}
+
+/** An anonymous registration takes on the subject that claims it; the subject's own registration stays apart. */
+export async function attachSubject(
+  db: DatabaseTransaction,
+  id: string,
+  { issuer, subject }: Subject,
+  scopes: string[] | null,
+): Promise<void> {
+  await db
+    .updateTable('registrations')
+    .set({ issuer, subject, scopes })
+    .where('id', '=', id)
+    .execute()
+}
+
+async function auditCreated(
+  db: DatabaseTransaction,
+  created: boolean,
+  registration_id: string,
+  { issuer, created_from }: NewRow,
+): Promise<void> {
+  if (!created) return
+  const details = { registration_type: 'identity_assertion', issuer }
+  await recordAudit(db, {
+    event: 'registration.created',
+    registration_id,
+    address: created_from,
+    details,
+  })
+}

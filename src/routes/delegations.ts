@@ -1,0 +1,63 @@
+/** Providers that spoke for a person before the person ever signed in here: each waits for a yes or a no. */
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { safeReturnTo } from '../domain/return-to.js'
+import { moment } from '../domain/words.js'
+import { invalidRequest } from '../errors.js'
+import * as delegations from '../repositories/delegations.js'
+import { DelegationBody } from '../schemas/pages.js'
+
+const plugin: FastifyPluginAsyncTypebox = async (app) => {
+  const { db } = app
+
+  app.get('/delegations', async (request, reply) => {
+    const return_to = safeReturnTo((request.query as Record<string, unknown>).return_to)
+    const person = await request.person()
+    if (!person) return reply.seeOther(`/login?return_to=${encodeURIComponent(return_to)}`)
+    const waiting = await delegations.listSetAside(db, person.user_id)
+    if (waiting.length === 0) return reply.seeOther(return_to)
+    return await reply.page('delegations', {
+      person,
+      return_to,
+      waiting: waiting.map(({ issuer, subject, name, created_at }) => {
+        return { issuer, subject, name, since: moment(created_at) }
+      }),
+    })
+  })
+
+  app.post(
+    '/delegations',
+    {
+      schema: { body: DelegationBody },
+      preHandler: [
+        async (request, reply) => {
+          if (!(await request.person())) return reply.seeOther('/login')
+        },
+        app.csrfProtection,
+      ],
+    },
+    async (request, reply) => {
+      const { issuer, subject, decision, return_to } = request.body
+      const { user_id } = (await request.person())!
+      // Postgres cannot even be asked about it.
+      if (`${issuer}${subject}`.includes('\0')) throw invalidRequest('No subject has such a name.')
+      const { address } = request
+      await db.transaction().execute(async (tx) => {
+        await delegations.lockSubject(tx, { issuer, subject })
+        const waiting = await delegations.listSetAside(tx, user_id)
+        const theirs = waiting.some((row) => row.issuer === issuer && row.subject === subject)
+        if (!theirs) return
+        if (decision === 'keep')
+          await delegations.restoreDelegation(tx, { issuer, subject }, user_id, address)
+        else
+          await delegations.revokeSubject(
+            tx,
+            { issuer, subject },
+            { address, details: { reason: 'refused by the user' } },
+          )
+      })
+      const back = encodeURIComponent(safeReturnTo(return_to))
+      return reply.seeOther(`/delegations?return_to=${back}`)
+    },
+  )
+}
+export default plugin
