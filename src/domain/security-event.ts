@@ -1,0 +1,69 @@
+/** Security event tokens that providers push (RFC 8417, RFC 8935), and their older form (auth.md v0.2). */
+import { audiences, hasType, isName, isNumericDate, isObject, type Jwt } from './jwt.js'
+import { subjectKey } from './id-jag.js'
+import type { Issuer } from './issuer.js'
+
+/** The provider no longer vouches for this subject. */
+export const REVOKED_EVENT =
+  'https://schemas.workos.com/events/agent/auth/identity/assertion/revoked'
+
+/** OpenID Connect Back-Channel Logout §4 advises at most two minutes. */
+const LOGOUT_LIFETIME_SECONDS = 120
+
+export type EventReason = 'invalid_request' | 'invalid_audience'
+
+export interface SecurityEvent {
+  subject: string
+  jti: string
+  revoked: boolean
+}
+
+type Checked = { ok: true; event: SecurityEvent } | { ok: false; reason: EventReason }
+const no = (reason: EventReason): Checked => ({ ok: false, reason })
+
+interface EventSettings {
+  issuer: string
+  skewSeconds: number
+}
+
+/** `typ: secevent+jwt`. An old `iat` is fine: history still revokes. */
+export function checkSecurityEvent(
+  jwt: Jwt,
+  issuer: Issuer,
+  settings: EventSettings,
+  now: Date,
+): Checked {
+  return hasType(jwt, 'secevent+jwt') ? check(jwt, issuer, settings, now) : no('invalid_request')
+}
+
+/** `typ: logout+jwt`, the v0.2 form: no `nonce`, no other event, and fresh where it has no `exp`. */
+export function checkLogoutToken(
+  jwt: Jwt,
+  issuer: Issuer,
+  settings: EventSettings,
+  now: Date,
+): Checked {
+  const { nonce, exp, iat } = jwt.payload
+  if (!hasType(jwt, 'logout+jwt') || nonce !== undefined) return no('invalid_request')
+  const oldest = now.getTime() / 1000 - LOGOUT_LIFETIME_SECONDS - settings.skewSeconds
+  if (exp === undefined && isNumericDate(iat) && iat < oldest) return no('invalid_request')
+  const checked = check(jwt, issuer, settings, now)
+  // Whoever is told 200 takes its user for logged out (Back-Channel Logout §2.6).
+  return checked.ok && !checked.event.revoked ? no('invalid_request') : checked
+}
+
+function check({ payload }: Jwt, issuer: Issuer, settings: EventSettings, now: Date): Checked {
+  const { iss, aud, iat, exp, jti, events } = payload
+  if (iss !== issuer.issuer || !isName(jti)) return no('invalid_request')
+  if (!audiences(aud).includes(settings.issuer)) return no('invalid_audience')
+  const seconds = now.getTime() / 1000
+  if (!isNumericDate(iat) || iat > seconds + settings.skewSeconds) return no('invalid_request')
+  if (exp !== undefined && (!isNumericDate(exp) || exp <= seconds - settings.skewSeconds))
+    return no('invalid_request')
+  const subject = subjectKey(payload, issuer)
+  if (subject === undefined) return no('invalid_request')
+  if (!isObject(events)) return no('invalid_request')
+  const members = Object.values(events)
+  if (members.length === 0 || !members.every(isObject)) return no('invalid_request')
+  return { ok: true, event: { subject, jti, revoked: Object.hasOwn(events, REVOKED_EVENT) } }
+}

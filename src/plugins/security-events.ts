@@ -1,0 +1,75 @@
+/** Security events of providers: verified, applied and remembered in one transaction, before anyone is told so. */
+import fp from 'fastify-plugin'
+import type { checkSecurityEvent, EventReason } from '../domain/security-event.js'
+import type { Issuer } from '../domain/issuer.js'
+import { isName, parseJwt } from '../domain/jwt.js'
+import { providerAway } from '../errors.js'
+import { recordAudit } from '../repositories/audit-events.js'
+import { lockSubject, revokeSubject } from '../repositories/delegations.js'
+import { findIssuer, listIssuers } from '../repositories/issuers.js'
+import { spendAssertion } from '../repositories/spent-assertions.js'
+
+export type EventRefusal = 'unreadable' | 'unknown_issuer' | 'unknown_key' | 'bad_signature'
+
+type Received = { ok: true } | { ok: false; reason: EventRefusal | EventReason }
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** Takes effect once, however often it is delivered; `ok` is said after the commit. */
+    receiveEvent(
+      kind: 'secevent' | 'logout',
+      token: string,
+      check: typeof checkSecurityEvent,
+      address: string,
+    ): Promise<Received>
+  }
+}
+
+export default fp(
+  async (app) => {
+    const { config, db } = app
+    const settings = { issuer: config.ISSUER, skewSeconds: config.CLOCK_SKEW_SECONDS }
+
+    app.decorate('receiveEvent', async (kind, token, check, address): Promise<Received> => {
+      const jwt = parseJwt(token)
+      if (!jwt) return { ok: false, reason: 'unreadable' }
+      const { iss } = jwt.payload
+      // A provider that was taken off the list may still say that its word no longer counts.
+      const listed = isName(iss) && iss !== config.ISSUER ? await findIssuer(db, iss) : undefined
+      if (!listed) return { ok: false, reason: 'unknown_issuer' }
+      const badSignature = await app.checkSignature(token, jwt, listed)
+      if (badSignature === 'keys_unavailable') throw providerAway()
+      if (badSignature === 'unknown_key' && !(await isKeyOfAnother(jwt.header.kid, listed)))
+        return { ok: false, reason: 'unknown_key' }
+      if (badSignature) return { ok: false, reason: 'bad_signature' }
+      const checked = check(jwt, listed, settings, new Date())
+      if (!checked.ok) return checked
+      await apply(kind, listed.issuer, checked.event, address)
+      return { ok: true }
+    })
+
+    async function apply(
+      kind: 'secevent' | 'logout',
+      issuer: string,
+      { subject, jti, revoked }: { subject: string; jti: string; revoked: boolean },
+      address: string,
+    ): Promise<void> {
+      await db.transaction().execute(async (tx) => {
+        await lockSubject(tx, { issuer, subject })
+        if (!(await spendAssertion(tx, kind, { issuer, jti }))) return
+        const details = { issuer, jti, kind }
+        await recordAudit(tx, { event: 'event.received', address, details })
+        if (revoked) await revokeSubject(tx, { issuer, subject }, { address, details })
+      })
+    }
+
+    /** One provider's token under another's key is no unknown key, it is a forgery (RFC 8935 §2.4). */
+    async function isKeyOfAnother(kid: unknown, { issuer }: Issuer): Promise<boolean> {
+      if (typeof kid !== 'string') return false
+      const others = (await listIssuers(db)).filter((entry) => entry.issuer !== issuer)
+      const known = await Promise.all(others.map((entry) => app.hasKey(entry, kid)))
+      return known.includes(true)
+    }
+  },
+  { name: 'security-events', dependencies: ['database', 'providers'] },
+)

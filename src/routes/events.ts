@@ -1,0 +1,41 @@
+/** POST /agent/event/notify: providers push security events (RFC 8935, RFC 8417, PROTOCOL §10). */
+import type { FastifyPluginAsync } from 'fastify'
+import { checkSecurityEvent, type EventReason } from '../domain/security-event.js'
+import { eventBody, jsonErrors, OAuthError } from '../errors.js'
+import type { EventRefusal } from '../plugins/security-events.js'
+
+const refusal = (error: string, description: string) => () =>
+  new OAuthError(400, error, description)
+
+/** RFC 8935 §2.4 */
+const REFUSALS: Record<EventRefusal | EventReason, () => OAuthError> = {
+  unreadable: refusal('invalid_request', 'The body is not a JWT in compact form.'),
+  unknown_issuer: refusal('invalid_issuer', 'The issuer is not trusted here.'),
+  unknown_key: refusal('invalid_key', 'The key is not one of the issuer.'),
+  bad_signature: refusal('authentication_failed', 'The signature does not hold.'),
+  invalid_request: refusal('invalid_request', 'The claims are not those of a security event.'),
+  invalid_audience: refusal('invalid_audience', 'aud does not name this issuer.'),
+}
+
+const plugin: FastifyPluginAsync = async (app) => {
+  app.addContentTypeParser(
+    'application/secevent+jwt',
+    { parseAs: 'string' },
+    (_request, body, done) => done(null, body),
+  )
+  app.setErrorHandler(jsonErrors(eventBody, 'application/secevent+jwt'))
+  app.addHook('onRequest', async (_request, reply) => void reply.header('content-language', 'en'))
+
+  app.post('/agent/event/notify', async (request, reply) => {
+    const check = checkSecurityEvent
+    const outcome = await app.receiveEvent(
+      'secevent',
+      String(request.body ?? ''),
+      check,
+      request.address,
+    )
+    if (!outcome.ok) throw REFUSALS[outcome.reason]()
+    return reply.code(202).removeHeader('content-language').send()
+  })
+}
+export default plugin

@@ -1,0 +1,28 @@
+/** POST /agent/auth/revoke: the same event in the form of auth.md v0.2 (OpenID Connect Back-Channel Logout §2). */
+import type { FastifyPluginAsync } from 'fastify'
+import { checkLogoutToken } from '../domain/security-event.js'
+import { invalidRequest, jsonErrors, oauthBody } from '../errors.js'
+
+const plugin: FastifyPluginAsync = async (app) => {
+  app.addContentTypeParser(
+    'application/logout+jwt',
+    { parseAs: 'string' },
+    (_request, body, done) => done(null, body),
+  )
+  app.setErrorHandler(jsonErrors(oauthBody, 'application/logout+jwt'))
+
+  app.post('/agent/auth/revoke', async (request, reply) => {
+    // RFC 9745: providers should move to the events endpoint.
+    reply.header('deprecation', '@1767225600')
+    const check = checkLogoutToken
+    const outcome = await app.receiveEvent(
+      'logout',
+      String(request.body ?? ''),
+      check,
+      request.address,
+    )
+    if (!outcome.ok) throw invalidRequest(`The logout token was refused: ${outcome.reason}.`)
+    return reply.send()
+  })
+}
+export default plugin
