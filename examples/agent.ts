@@ -1,8 +1,9 @@
 /** A small agent that walks auth.md from a bare 401 to a revoked token, and shows every message. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { bold, Declined, isJson, printable, Problem, safe } from './http.js'
+import { bold, Declined, heading, isJson, printable, Problem, safe } from './http.js'
 import { send, showAnswer, success, text, type Json } from './http.js'
 import { HELP, Misused, readOptions, type Options } from './options.js'
+import { register } from './register.js'
 
 const RESOURCE_METADATA = '/.well-known/oauth-protected-resource'
 const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer'
@@ -28,7 +29,8 @@ async function run(options: Options): Promise<void> {
     const granted = await waitForPerson(service, claimToken, ceremony, options)
     await callApi(service, text(granted, 'access_token'))
     token = await exchange(service, text(granted, 'identity_assertion'))
-  } else console.log('  Nobody was asked to confirm this agent: --hint ADDR does that.')
+  } else if (options.provider) console.log('  The provider vouched: nobody had to confirm.')
+  else console.log('  Nobody was asked to confirm this agent: --hint ADDR does that.')
   if (options.revoke && token) await revoke(service, token)
 }
 
@@ -56,6 +58,8 @@ async function discover({ issuer, api: given }: Options) {
   return {
     api,
     resource,
+    issuer: server,
+    assertionTypes: assertionTypes(found.agent_auth),
     identityEndpoint: text(found.agent_auth, 'identity_endpoint'),
     claimEndpoint: text(found.agent_auth, 'claim_endpoint'),
     tokenEndpoint: text(found, 'token_endpoint'),
@@ -63,15 +67,12 @@ async function discover({ issuer, api: given }: Options) {
   }
 }
 
-async function metadata(url: string, show: string[]): Promise<Json> {
-  return success(await send('GET', url, { show }), `read ${url}`)
+function assertionTypes({ identity_assertion }: Json): unknown[] {
+  return [isJson(identity_assertion) ? identity_assertion.assertion_types_supported : []].flat()
 }
 
-/** The answer tells what comes next: an `identity_assertion` to exchange, a `claim` to confirm. */
-async function register(service: Service, { email }: Options): Promise<Json> {
-  heading(email ? `Register for ${email}` : 'Register anonymously')
-  const json = email ? { type: 'service_auth', login_hint: email } : { type: 'anonymous' }
-  return success(await send('POST', service.identityEndpoint, { json }), 'register')
+async function metadata(url: string, show: string[]): Promise<Json> {
+  return success(await send('GET', url, { show }), `read ${url}`)
 }
 
 /** RFC 7523 §2.1, with the resource of RFC 8707 §2. */
@@ -92,10 +93,10 @@ async function callApi({ api }: Service, token: string): Promise<void> {
   } else success(written, 'write to the API')
 }
 
-/** Starts the ceremony, or renews it: the older link and code die. */
-async function startCeremony(service: Service, claim_token: string, { hint, email }: Options) {
+/** Starts the ceremony, or renews it: the older link and code die. Whom a provider named is not named again. */
+async function startCeremony(service: Service, claim_token: string, options: Options) {
   heading('Ask for a link and a code for the person')
-  const login_hint = hint ?? email
+  const login_hint = options.provider ? undefined : (options.hint ?? options.email)
   const json = { claim_token, ...(login_hint && { type: 'login_hint', login_hint }) }
   const answer = await send('POST', service.claimEndpoint, { json })
   const { claim_attempt } = success(answer, 'start the claim')
@@ -157,8 +158,6 @@ async function revoke(service: Service, token: string): Promise<void> {
   console.log('  The token is dead.')
 }
 
-let step = 0
-const heading = (title: string) => console.log(bold(`\n${++step}. ${title}`))
 const stem = (url: string) => url.replace(/\/$/, '')
 const seconds = (value: unknown, otherwise: number) =>
   typeof value === 'number' && value >= 1 ? value : otherwise

@@ -4,7 +4,8 @@ import { styleText } from 'node:util'
 
 export type Json = Record<string, unknown>
 export type Answer = { status: number; headers: Headers; body: Json }
-type Sending = { json?: Json; form?: Record<string, string>; token?: string }
+/** `start`: the command to name when nothing answers on this machine. */
+type Sending = { json?: Json; form?: Record<string, string>; token?: string; start?: string }
 /** `show`: the members of a success worth printing, all unless given. `quiet`: print nothing. */
 type Printing = { show?: string[]; quiet?: boolean }
 
@@ -18,7 +19,7 @@ const SECRETS = ['access_token', 'identity_assertion', 'assertion', 'claim_token
 const answeredBefore = new Set<string>()
 
 export async function send(method: string, url: string, options: Sending & Printing = {}) {
-  const { json, form, token, show, quiet } = options
+  const { json, form, token, start = 'npm start', show, quiet } = options
   const { href, origin } = safe(url)
   const body = json ? JSON.stringify(json) : form ? new URLSearchParams(form) : null
   const headers = new Headers({ accept: 'application/json' })
@@ -31,7 +32,7 @@ export async function send(method: string, url: string, options: Sending & Print
   for (let tries = 1; ; tries++) {
     const answer = await once(href, { method, headers, body })
     if (typeof answer === 'string' && !answeredBefore.has(origin)) {
-      const hint = origin.startsWith('http:') ? ' Start it with: npm start' : ''
+      const hint = origin.startsWith('http:') ? ` Start it with: ${start}` : ''
       throw new Problem(`Nothing answers at ${origin} (${answer}).${hint}`)
     }
     answeredBefore.add(origin)
@@ -136,3 +137,6 @@ const styled = (style: 'bold' | 'dim') => (line: string) =>
   process.stdout.isTTY ? styleText(style, line) : line
 export const bold = styled('bold')
 const dim = styled('dim')
+
+let step = 0
+export const heading = (title: string) => console.log(bold(`\n${++step}. ${title}`))
