@@ -20,6 +20,7 @@ import securityEvents from './plugins/security-events.js'
 import sessions from './plugins/sessions.js'
 import sweeper from './plugins/sweeper.js'
 import views from './plugins/views.js'
+import agents from './routes/agents.js'
 import claim from './routes/claim.js'
 import confirm from './routes/confirm.js'
 import delegations from './routes/delegations.js'
@@ -125,6 +126,7 @@ async function registerAll(app: FastifyInstance, config: Config): Promise<void> 
       await people.register(login)
       await people.register(confirm)
       await people.register(delegations)
+      await people.register(agents)
     })
   }, prefixOf(config.ISSUER))
 }

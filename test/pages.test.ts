@@ -38,6 +38,10 @@ async function everyPage(): Promise<Map<string, Answer>> {
   await keep('claim error', alice.submit(COMPLETE, { ...link, user_code: 'x' }))
   await alice.submit(COMPLETE, { ...link, user_code: claim.user_code })
   await keep('done', alice.openClaim(link.claim_attempt_token))
+  await keep('agents', alice.get('/agents'))
+  const id = /name="registration_id" value="([^"]*)"/.exec(pages.get('agents')!.body)![1]
+  await keep('history', alice.get(`/agents/history?registration_id=${id}`))
+  await keep('no such agent', alice.get('/agents/history?registration_id=reg_unknown'))
   const other = linkToken((await registerFor(app, 'bob@example.com')).claim)
   await keep('wrong account', alice.openClaim(other))
   await keep('unknown link', alice.openClaim('cat_unknown'))

@@ -1,6 +1,6 @@
 /** Where a sign-in may lead: only to pages of our own (RFC 9700 §4.11). */
 
-const PAGES = ['/claim', '/']
+const PAGES = ['/claim', '/agents', '/']
 const BASE = 'http://registrar.invalid'
 
 /**

@@ -22,3 +22,13 @@ export const DelegationBody = Type.Object({
   decision: Type.Union([Type.Literal('keep'), Type.Literal('remove')]),
   return_to: Type.Optional(Type.String()),
 })
+
+const RegistrationId = Type.String({ pattern: '^[\\w-]{1,64}$' })
+
+export const AgentLink = Type.Object({ registration_id: RegistrationId })
+
+/** All of them only in so many words: a missing id must not mean every agent. */
+export const RevokeAgentsBody = Type.Union([
+  Type.Object({ registration_id: RegistrationId, all: Type.Optional(Type.Never()) }),
+  Type.Object({ all: Type.Literal('all'), registration_id: Type.Optional(Type.Never()) }),
+])

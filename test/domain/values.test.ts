@@ -9,7 +9,7 @@ import { safeReturnTo } from '../../src/domain/return-to.js'
 import { narrowScope } from '../../src/domain/scope.js'
 import * as secrets from '../../src/domain/secrets.js'
 import { accessTokenClaims, assertionClaims, isoSeconds } from '../../src/domain/tokens.js'
-import { duration, moment } from '../../src/domain/words.js'
+import { agentEvent, duration, moment } from '../../src/domain/words.js'
 
 /** As a test's name: a line separator within would end the line for tap. */
 const shown = (value: unknown) => encodeURI(`${JSON.stringify(value)}`).slice(0, 60)
@@ -239,6 +239,11 @@ t.test('8414-06, 9728-05: metadata says what is configured and nothing empty', a
     Object.values(server).filter((value) => Array.isArray(value) && !value.length),
     [],
   )
+})
+
+t.test('what happened to an agent is told in words', async (t) => {
+  t.equal(agentEvent('claim.confirmed'), 'You confirmed')
+  t.equal(agentEvent('new.event'), 'new.event', 'one without words yet keeps its name')
 })
 
 t.test('6749-15, SEC-05: secrets are random, ids and codes too', async (t) => {

@@ -1,0 +1,90 @@
+/** What a person sees of the agents they allowed. */
+import { sql } from 'kysely'
+import { recordAudit } from './audit-events.js'
+import type { Database, DatabaseTransaction, RegistrationType } from './tables.js'
+import { dbNow } from './time.js'
+
+export interface LinkedAgent {
+  id: string
+  registration_type: RegistrationType
+  issuer: string | null
+  subject: string | null
+  scopes: string[] | null
+  claimed_at: Date
+  revoked_at: Date | null
+  set_aside_at: Date | null
+  /** From the trust list. */
+  provider_name: string | null
+  last_token_at: Date | null
+}
+
+/** Newest first; with `id` that one only, when it is the person's; with `live` none that has ended. */
+export async function listLinkedAgents(
+  db: Database,
+  userId: string,
+  { id, live = false, limit }: { id?: string; live?: boolean; limit: number },
+): Promise<LinkedAgent[]> {
+  const lastToken = sql<Date | null>`(select occurred_at from audit_events
+    where audit_events.registration_id = registrations.id and event = 'token.issued'
+    order by audit_events.id desc limit 1)`
+  const rows = await db
+    .selectFrom('registrations')
+    .leftJoin('issuers', 'issuers.issuer', 'registrations.issuer')
+    .where('registrations.user_id', '=', userId)
+    .where('registrations.claimed_at', 'is not', null)
+    .$if(live, (query) => query.where('registrations.revoked_at', 'is', null))
+    .$if(id !== undefined, (query) => query.where('registrations.id', '=', id!))
+    .select([
+      'registrations.id',
+      'registration_type',
+      'registrations.issuer',
+      'subject',
+      'scopes',
+      'claimed_at',
+      'revoked_at',
+      'set_aside_at',
+      'issuers.name as provider_name',
+      lastToken.as('last_token_at'),
+    ])
+    .orderBy('claimed_at', 'desc')
+    .limit(limit)
+    .execute()
+  return rows as LinkedAgent[]
+}
+
+export interface HistoryEntry {
+  event: string
+  occurred_at: Date
+  address: string | null
+}
+
+/** The latest first. */
+export async function listHistory(
+  db: Database,
+  registrationId: string,
+  limit: number,
+): Promise<HistoryEntry[]> {
+  return await db
+    .selectFrom('audit_events')
+    .select(['event', 'occurred_at', 'address'])
+    .where('registration_id', '=', registrationId)
+    .orderBy('id', 'desc')
+    .limit(limit)
+    .execute()
+}
+
+/** Ends one registration and everything minted for it, unless it has ended already. */
+export async function revokeRegistration(
+  db: DatabaseTransaction,
+  id: string,
+  audit: { user_id: string; address: string; details: Record<string, string> },
+): Promise<void> {
+  const { numUpdatedRows } = await db
+    .updateTable('registrations')
+    .set({ revoked_at: dbNow, generation: sql`generation + 1` })
+    .where('id', '=', id)
+    .where('revoked_at', 'is', null)
+    .executeTakeFirst()
+  if (numUpdatedRows === 1n)
+    await recordAudit(db, { event: 'registration.revoked', registration_id: id, ...audit })
+}

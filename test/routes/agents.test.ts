@@ -1,0 +1,143 @@
+/** Your agents: what a person allowed, what became of it, and the end of it (WEB-13). */
+import { t, test } from 'tap'
+import {
+  callApi,
+  exchange,
+  poll,
+  registerAnonymous,
+  registerFor,
+  testApp,
+} from '../fixtures/app.js'
+import { claimWith, confirm, isRefused, present, renew, someone } from '../fixtures/assertions.js'
+import { Person } from '../fixtures/person.js'
+import { testProvider } from '../fixtures/provider.js'
+
+const REVOKE = '/agents/revoke'
+const { app, pool } = await testApp(t)
+const P = await testProvider(t)
+await P.trust(pool, { name: 'Agents & "Co" <script>' })
+
+const rows = async (sql: string, ...values: unknown[]) => (await pool.query(sql, values)).rows
+
+/** An agent that the person confirmed with a code. */
+async function linked(person: Person) {
+  const { registration_id, claim_token, claim } = await registerFor(app, person.email)
+  t.equal((await confirm(person, claim)).statusCode, 303)
+  return { registration_id, ...(await poll(app, claim_token)).json() }
+}
+
+const history = (person: Person, id: string) => person.get(`/agents/history?registration_id=${id}`)
+
+test('without a session there is nothing to see, and nothing ends', async (t) => {
+  const nobody = new Person(app, 'nobody@example.com')
+  for (const answer of [await nobody.get('/agents'), await history(nobody, 'reg_x')])
+    t.match(answer, { statusCode: 303, headers: { location: /\/login\?return_to=%2Fagents$/ } })
+  await nobody.get('/login')
+  t.equal((await nobody.submit(REVOKE, { all: 'all' })).statusCode, 303)
+})
+
+test('agents are listed newest first, with what they may do and when they last did', async (t) => {
+  const alice = await Person.signedIn(app, 'alice@example.com')
+  t.match((await alice.get('/agents')).body, /No agent acts for you/)
+  const first = await linked(alice)
+  const second = await linked(alice)
+  const page = await alice.get('/agents')
+  t.equal(page.statusCode, 200)
+  t.ok(page.body.indexOf(second.registration_id) < page.body.indexOf(first.registration_id))
+  t.match(page.body, /Read your data, Change your data[^]*Last used<\/dt><dd>\d/)
+  const told = await history(alice, first.registration_id)
+  t.equal(told.statusCode, 200)
+  for (const words of ['The agent registered', 'You confirmed', 'The agent got access'])
+    t.match(told.body, words)
+  const done = await registerFor(app, alice.email)
+  await confirm(alice, done.claim)
+  t.match((await alice.get('/agents')).body, 'not yet', 'never used')
+})
+
+test('revoking one ends it at once, and the others live on', async (t) => {
+  const bob = await Person.signedIn(app, 'bob@example.com')
+  const one = await linked(bob)
+  const other = await linked(bob)
+  await bob.get('/agents')
+  const form = { registration_id: one.registration_id }
+  t.equal((await bob.post(REVOKE, form)).statusCode, 403, 'WEB-01: not without a CSRF token')
+  t.equal((await callApi(app, one.access_token)).statusCode, 200)
+  t.match(await bob.submit(REVOKE, form), { statusCode: 303, headers: { location: /\/agents$/ } })
+  t.equal((await bob.submit(REVOKE, form)).statusCode, 303, 'again')
+  t.equal((await callApi(app, one.access_token)).statusCode, 401)
+  t.equal((await exchange(app, one.identity_assertion)).json().error, 'invalid_grant')
+  t.equal((await callApi(app, other.access_token)).statusCode, 200)
+  t.match((await bob.get('/agents')).body, /<h2>Ended<\/h2>/)
+  t.match((await history(bob, one.registration_id)).body, /Ended \d[^]*All access was ended/)
+  const audit = await rows(
+    `select user_id from audit_events where event = 'registration.revoked' and registration_id = $1`,
+    one.registration_id,
+  )
+  t.equal(audit.length, 1, 'PRF-36: once')
+})
+
+test('revoke all ends every one of theirs and nobody else’s', async (t) => {
+  const carol = await Person.signedIn(app, 'carol@example.com')
+  const dave = await Person.signedIn(app, 'dave@example.com')
+  const mine = [await linked(carol), await linked(carol), await linked(carol)]
+  const theirs = await linked(dave)
+  t.match((await carol.get('/agents')).body, 'Revoke all 3')
+  t.equal((await carol.submit(REVOKE, {})).statusCode, 400, 'nothing named is not all')
+  t.equal((await carol.submit(REVOKE, { registration_id: '' })).statusCode, 400)
+  t.equal((await callApi(app, mine[0]!.access_token)).statusCode, 200)
+  await carol.get('/agents')
+  t.equal((await carol.submit(REVOKE, { all: 'all' })).statusCode, 303)
+  for (const { access_token } of mine) t.equal((await callApi(app, access_token)).statusCode, 401)
+  t.equal((await callApi(app, theirs.access_token)).statusCode, 200)
+})
+
+test('a foreign agent and an unknown one look the same', async (t) => {
+  const erin = await Person.signedIn(app, 'erin@example.com')
+  const { registration_id, access_token } = await linked(erin)
+  const mallory = await Person.signedIn(app, 'mallory@example.com')
+  await mallory.get('/agents')
+  const same = (body: string) => body.replace(/value="[^"]*"/g, '')
+  const answers = []
+  for (const id of [registration_id, 'reg_unknown', 'constructor']) {
+    answers.push(await history(mallory, id))
+    await mallory.get('/agents')
+    answers.push(await mallory.submit(REVOKE, { registration_id: id }))
+  }
+  for (const { statusCode, body } of answers) {
+    t.equal(statusCode, 404)
+    t.equal(same(body), same(answers[0]!.body))
+  }
+  t.equal((await callApi(app, access_token)).statusCode, 200)
+  for (const id of ['', '\0', "' or 1=1--", 'x'.repeat(2000), '../x']) {
+    t.equal((await history(mallory, encodeURIComponent(id))).statusCode, 400)
+    await mallory.get('/agents')
+    t.equal((await mallory.submit(REVOKE, { registration_id: id })).statusCode, 400)
+  }
+})
+
+test('PRF-24: revoking a provider’s agent takes its delegation along', async (t) => {
+  const frank = await Person.signedIn(app, 'frank@example.com')
+  const stepUp = (await present(app, P.idJag(someone('frank')))).json()
+  await confirm(frank, stepUp.claim)
+  const clean = (await present(app, P.idJag(someone('frank')))).json()
+  const anonymous = await registerAnonymous(app)
+  const claimed = await claimWith(app, anonymous.claim_token, P.idJag(someone('frank')))
+  t.equal(claimed.json().status, 'claimed')
+  const page = await frank.get('/agents')
+  t.match(page.body, 'Agent of Agents &amp; &quot;Co&quot; &lt;script&gt;')
+  t.equal((await frank.submit(REVOKE, { registration_id: clean.registration_id })).statusCode, 303)
+  for (const { identity_assertion } of [clean, claimed.json()])
+    t.equal((await exchange(app, identity_assertion)).json().error, 'invalid_grant')
+  isRefused(t, await present(app, P.idJag(someone('frank'))), 401, 'interaction_required')
+  isRefused(t, await renew(app, stepUp.claim_token), 410, 'claim_expired')
+  t.match((await history(frank, clean.registration_id)).body, /Agent of Agents &amp;[^]*Ended/)
+})
+
+test('what a provider linked before its person came waits for them', async (t) => {
+  const { registration_id } = (await present(app, P.idJag(someone('grace')))).json()
+  const grace = await Person.signedIn(app, 'grace@example.com')
+  t.match((await grace.get('/agents')).body, /keep or remove it/)
+  await grace.submit(REVOKE, { registration_id })
+  t.notMatch((await grace.get('/agents')).body, /keep or remove it/)
+  t.same(await rows('select * from delegations where subject = $1', 'grace'), [])
+})
