@@ -93,6 +93,10 @@ test('WEB-05, WEB-06, WEB-07, 9700-04: every page, errors too, carries the secur
   }
 })
 
+test('browsers that ask for an icon are told that there is none', async (t) => {
+  t.match(await app.inject('/favicon.ico'), { statusCode: 204, body: '' })
+})
+
 test('WEB-06: an https issuer says to come back by https only', async (t) => {
   const env = { ISSUER: 'https://localhost' }
   const { app: secure } = await testReplica(t, config.DATABASE_URL!, env)

@@ -26,6 +26,11 @@ const plugin: FastifyPluginAsync = async (app) => {
     })
   })
 
+  // Browsers ask for one unasked; without an answer each page leaves an error in their consoles.
+  app.get('/favicon.ico', async (_request, reply) =>
+    reply.code(204).header('cache-control', 'public, max-age=86400').send(),
+  )
+
   app.get('/style.css', async (_request, reply) => reply.document(app.stylesheet))
 }
 export default plugin
