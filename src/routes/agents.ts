@@ -1,6 +1,7 @@
 /** Your agents: what a person allowed, what became of it, and the end of it. */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { Person } from '../domain/claim.js'
+import { grantableScopes } from '../domain/scope.js'
 import { agentEvent, moment } from '../domain/words.js'
 import { OAuthError } from '../errors.js'
 import {
@@ -98,14 +99,12 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
 
   function inWords(agent: LinkedAgent) {
     const { id, registration_type: kind, provider_name, issuer, revoked_at, set_aside_at } = agent
-    const granted = Object.entries(config.SCOPES).filter(
-      ([scope]) => agent.scopes?.includes(scope) ?? true,
-    )
+    const granted = grantableScopes(Object.keys(config.SCOPES), agent.scopes)
     return {
       id,
       kind,
       provider: provider_name === null ? undefined : { name: provider_name, issuer },
-      scopes: granted.map(([, words]) => words),
+      scopes: granted.map((scope) => config.SCOPES[scope]),
       linked: moment(agent.claimed_at),
       used: agent.last_token_at ? moment(agent.last_token_at) : undefined,
       ended: revoked_at ? moment(revoked_at) : undefined,
