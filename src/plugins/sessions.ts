@@ -1,7 +1,8 @@
 /**
  * Sign-in sessions: a random id in a cookie, its hash in Postgres, so that every replica sees the same sign-ins and
- * sign-outs. Our own few lines, because @fastify/session sets no Secure cookie behind a proxy that ends TLS unless it
- * believes X-Forwarded-Proto from anyone, and stores the id as it is.
+ * sign-outs. Our own few lines, because @fastify/session sets no Secure cookie unless the request looks like https to
+ * Fastify, which neither http://localhost nor a proxy that TRUST_PROXY leaves out does, and gives its store the id as
+ * it is.
  */
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
