@@ -4,6 +4,7 @@ import type { FastifyReply } from 'fastify'
 import type { Static } from '@sinclair/typebox'
 import { decidePage, normalizeUserCode, type PageReason, type Person } from '../domain/claim.js'
 import { maskEmail } from '../domain/login-hint.js'
+import { grantableScopes } from '../domain/scope.js'
 import { hashSecret } from '../domain/secrets.js'
 import { duration, moment } from '../domain/words.js'
 import { recordAudit } from '../repositories/audit-events.js'
@@ -141,9 +142,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       provider,
       asked_at: moment(attempt.requested_at),
       asked_from: attempt.requested_from,
-      scopes: Object.entries(config.SCOPES).filter(
-        ([scope]) => registration.scopes?.includes(scope) ?? true,
-      ),
+      scopes: grantableScopes(Object.keys(config.SCOPES), registration.scopes).map((scope) => [
+        scope,
+        config.SCOPES[scope],
+      ]),
       lifetime: duration(config.ASSERTION_TTL_SECONDS + config.ACCESS_TOKEN_TTL_SECONDS),
       first_time_account: !(await hasLinkedAgent(db, person.user_id)),
       first_time_provider: provider && !(await knowsProvider(db, person.user_id, provider.issuer)),
