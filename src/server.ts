@@ -8,10 +8,7 @@ import { localSecret } from './secret.js'
 
 const STOP_WITHIN_MS = 25_000
 
-/**
- * Resolves once, at the first signal. The ones that follow mean the same: npm passes Ctrl-C on to a process
- * that the terminal has told already.
- */
+/** Resolves once, at the first signal. One that follows means the same, and does not cut the stop short. */
 const stopSignal = new Promise<NodeJS.Signals>((resolve) => {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, resolve)
 })
