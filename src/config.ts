@@ -1,11 +1,22 @@
 /** The settings: one environment variable each, read once at start; every fault is reported in one message. */
 import { Type, type Static, type TSchema } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
-import { isIP } from 'node:net'
+import { crossFaults, isLocal, parseUrl } from './config-faults.js'
 
 /** RFC 6749 §3.3 scope-token. */
 const SCOPE = '^[\\x21\\x23-\\x5B\\x5D-\\x7E]+$'
 const LIFETIME = { minimum: 1, maximum: 31_536_000 }
+
+const OidcProvider = Type.Object(
+  {
+    name: Type.String({ minLength: 1, maxLength: 60 }),
+    issuer: Type.String(),
+    client_id: Type.String({ minLength: 1 }),
+    client_secret: Type.Optional(Type.String({ minLength: 1 })),
+  },
+  { additionalProperties: false },
+)
+export type OidcProvider = Static<typeof OidcProvider>
 
 const oneOf = <T extends string>(...names: T[]) => Type.Union(names.map((n) => Type.Literal(n)))
 
@@ -34,7 +45,16 @@ const Settings = Type.Object({
     minItems: 1,
     uniqueItems: true,
   }),
-  SIGN_IN: oneOf('development', 'none'),
+  SIGN_IN: oneOf('development', 'oidc', 'none'),
+  OIDC_ISSUER: Type.Optional(Type.String()),
+  OIDC_CLIENT_ID: Type.Optional(Type.String()),
+  OIDC_CLIENT_SECRET: Type.Optional(Type.String()),
+  OIDC_PROVIDERS: Type.Array(OidcProvider, { default: [], maxItems: 20 }),
+  SIGN_IN_MAX_AGE_SECONDS: Type.Integer({ default: 3600, minimum: 60, maximum: 43_200 }),
+  TOKEN_SUBJECT: oneOf('user', 'sign_in'),
+  BRAND_NAME: Type.Optional(Type.String({ maxLength: 60 })),
+  BRAND_LOGO_URI: Type.Optional(Type.String()),
+  BRAND_COLOR: Type.Optional(Type.String({ pattern: '^#[0-9A-Fa-f]{6}$' })),
   CLAIM_WINDOW_SECONDS: Type.Integer({ default: 86_400, ...LIFETIME }),
   USER_CODE_TTL_SECONDS: Type.Integer({ default: 600, minimum: 1, maximum: 600 }),
   USER_CODE_MAX_TRIES: Type.Integer({ default: 5, minimum: 1, maximum: 10 }),
@@ -54,6 +74,8 @@ export interface Config extends Static<typeof Settings> {
   local: boolean
   /** At least 32 random bytes each; the first signs and seals, all verify and open. */
   secrets: Buffer[]
+  /** Whom people sign in with when SIGN_IN is `oidc`: OIDC_PROVIDERS, or the one of OIDC_ISSUER. */
+  oidcProviders: OidcProvider[]
 }
 
 /** Carries one line per fault; its message lists them all. */
@@ -74,7 +96,8 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   const defaults: NodeJS.ProcessEnv = {
     ISSUER: issuer,
     RESOURCE: `${issuer}/api`,
-    SIGN_IN: local ? 'development' : 'none',
+    SIGN_IN: env.OIDC_ISSUER || env.OIDC_PROVIDERS ? 'oidc' : local ? 'development' : 'none',
+    TOKEN_SUBJECT: 'user',
     LOG_LEVEL: 'info',
     IDENTITY_ASSERTION_FIRST_CONTACT: 'provision',
   }
@@ -86,8 +109,9 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   }
   const typed = settings as Static<typeof Settings>
   const secrets = typed.SECRET.map((text) => Buffer.from(text, 'base64'))
-  const config: Config = { ...typed, local, secrets }
-  const faults = new Set([...schemaFaults(settings), ...crossFaults(config)])
+  const config: Config = { ...typed, local, secrets, oidcProviders: oidcProviders(typed) }
+  const scopesRead = Value.Check(Settings.properties.SCOPES, typed.SCOPES)
+  const faults = new Set([...schemaFaults(settings), ...crossFaults(config, scopesRead)])
   if (faults.size > 0) throw new ConfigError([...faults])
   return config
 }
@@ -98,13 +122,23 @@ function localIssuer(port: string): string {
   return url?.origin ?? 'http://localhost:8000'
 }
 
+function oidcProviders(settings: Static<typeof Settings>): OidcProvider[] {
+  const { OIDC_ISSUER: issuer, OIDC_CLIENT_ID: client_id = '', OIDC_PROVIDERS: list } = settings
+  if (!Value.Check(Settings.properties.OIDC_PROVIDERS, list)) return []
+  if (issuer === undefined) return list
+  const secret = settings.OIDC_CLIENT_SECRET
+  const name = parseUrl(issuer)?.hostname ?? issuer
+  return [{ name, issuer, client_id, ...(secret === undefined ? {} : { client_secret: secret }) }]
+}
+
 /** Environment text → the shape its schema wants; what cannot be read stays text, for the schema to refuse. */
 function parse(text: string, schema: TSchema): unknown {
   if (schema.type === 'integer') return /^-?\d+$/.test(text) ? Number(text) : text
   if (schema.type === 'boolean') return { true: true, false: false }[text] ?? text
+  const json = schema.type === 'object' || schema.items?.type === 'object'
   if (schema.type === 'array' && text === 'false') return []
-  if (schema.type === 'array') return text.split(',').map((item) => item.trim())
-  if (schema.type !== 'object') return text
+  if (schema.type === 'array' && !json) return text.split(',').map((item) => item.trim())
+  if (!json) return text
   try {
     return JSON.parse(text)
   } catch {
@@ -118,75 +152,4 @@ function schemaFaults(settings: unknown): string[] {
     const fault = choices ? `Expected one of ${choices.join(', ')}` : message
     return `${path.slice(1).replace('/', ' item ')}: ${fault}`
   })
-}
-
-/** Reads only what has its type whatever the schema says about its value; SCOPES has not. */
-function crossFaults(config: Config): string[] {
-  const faults = [...urlFaults(config)]
-  if (Value.Check(Settings.properties.SCOPES, config.SCOPES)) {
-    const unknown = config.PRE_CLAIM_SCOPES.filter((scope) => !Object.hasOwn(config.SCOPES, scope))
-    if (unknown.length > 0) faults.push(`PRE_CLAIM_SCOPES: ${unknown.join(', ')} not in SCOPES`)
-  }
-  const base64 = config.SECRET.every((text) => /^[\w+/-]+=*$/.test(text))
-  if (!base64 || config.secrets.some((secret) => secret.length < 32 || new Set(secret).size < 16))
-    faults.push('SECRET: at least 32 random bytes in base64; make one with openssl rand -base64 32')
-  const hops = config.TRUST_PROXY.length === 1 && /^\d+$/.test(config.TRUST_PROXY[0]!)
-  if (!hops && !config.TRUST_PROXY.every(isNetwork))
-    faults.push('TRUST_PROXY: either one hop count or a list of addresses and networks')
-  if (config.local) return faults
-  if (config.secrets.length === 0)
-    faults.push('SECRET: required off localhost; make one with openssl rand -base64 32')
-  if (!config.DATABASE_URL)
-    faults.push('DATABASE_URL: required off localhost, the embedded Postgres is for trying things')
-  if (config.SIGN_IN === 'development')
-    faults.push('SIGN_IN: the development sign-in lets anyone in; only for an ISSUER on localhost')
-  return faults
-}
-
-function urlFaults({ ISSUER, RESOURCE, local }: Config): string[] {
-  const faults: string[] = []
-  const issuer = parseUrl(ISSUER)
-  if (!issuer) faults.push('ISSUER: not a URL')
-  else if (issuer.protocol !== 'https:' && !local)
-    faults.push('ISSUER: https is required off localhost')
-  else if (issuer.href.replace(/\/$/, '') !== ISSUER || /[?#@]/.test(ISSUER))
-    faults.push(
-      `ISSUER: write it without user, trailing slash, query or fragment: ${issuer.origin}${issuer.pathname.replace(/\/+$/, '')}`,
-    )
-  // Others would mean something to the router, which serves everything below this path.
-  else if (!/^[\w.~/-]*$/.test(issuer.pathname))
-    faults.push('ISSUER: only letters, digits and . _ ~ - in its path')
-  // The default repeats the issuer's fault.
-  if (faults.length > 0 && RESOURCE === `${ISSUER}/api`) return faults
-  const resource = parseUrl(RESOURCE)
-  // A router decodes what it compares, so an escape in the path would be found nowhere.
-  if (!resource || /[?#%\s]|\/\/[^/]*@/.test(RESOURCE))
-    faults.push('RESOURCE: an absolute URL without user, query, fragment or escapes')
-  else if (resource.protocol !== 'https:' && !isLocal(RESOURCE))
-    faults.push('RESOURCE: https is required off localhost')
-  // What an access token is for must not be what an assertion is for.
-  else if (RESOURCE === ISSUER) faults.push('RESOURCE: not the ISSUER itself')
-  return faults
-}
-
-/** An address, or one and the length of its network. */
-function isNetwork(text: string): boolean {
-  const [address = '', length, more] = text.split('/')
-  const bits = { 0: 0, 4: 32, 6: 128 }[isIP(address)]!
-  return (
-    bits > 0 &&
-    more === undefined &&
-    (length === undefined || (/^[1-9]\d*$/.test(length) && Number(length) <= bits))
-  )
-}
-
-function isLocal(url: string): boolean {
-  const { protocol = '', hostname = '' }: Partial<URL> = parseUrl(url) ?? {}
-  return (
-    /^https?:$/.test(protocol) && /^(localhost|.+\.localhost|127(\.\d+){3}|\[::1\])$/.test(hostname)
-  )
-}
-
-function parseUrl(text: string): URL | undefined {
-  return URL.canParse(text) ? new URL(text) : undefined
 }

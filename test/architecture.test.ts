@@ -11,6 +11,7 @@ const PARTS: Record<string, string> = {
   'cli-issuers.ts': 'cli',
   'client-error.ts': 'errors',
   'config.ts': 'setup',
+  'config-faults.ts': 'setup',
   'database.ts': 'setup',
   'embedded.ts': 'setup',
   'errors.ts': 'errors',

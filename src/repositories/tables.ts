@@ -45,6 +45,8 @@ export interface Tables {
   sessions: {
     id_hash: Buffer
     user_id: string
+    issuer: string | null
+    id_token_sealed: Buffer | null
     created_at: CreatedAt
     last_seen_at: Generated<Date>
   }

@@ -1,0 +1,98 @@
+/** What is wrong with settings that each have their type: how they fit together, and what URLs may look like. */
+import { isIP } from 'node:net'
+import type { Config } from './config.js'
+
+/** Reads only what has its type whatever the schema says about its value; SCOPES has not. */
+export function crossFaults(config: Config, scopesRead: boolean): string[] {
+  const faults = [...urlFaults(config), ...signInFaults(config)]
+  if (scopesRead) {
+    const unknown = config.PRE_CLAIM_SCOPES.filter((scope) => !Object.hasOwn(config.SCOPES, scope))
+    if (unknown.length > 0) faults.push(`PRE_CLAIM_SCOPES: ${unknown.join(', ')} not in SCOPES`)
+  }
+  const base64 = config.SECRET.every((text) => /^[\w+/-]+=*$/.test(text))
+  if (!base64 || config.secrets.some((secret) => secret.length < 32 || new Set(secret).size < 16))
+    faults.push('SECRET: at least 32 random bytes in base64; make one with openssl rand -base64 32')
+  const hops = config.TRUST_PROXY.length === 1 && /^\d+$/.test(config.TRUST_PROXY[0]!)
+  if (!hops && !config.TRUST_PROXY.every(isNetwork))
+    faults.push('TRUST_PROXY: either one hop count or a list of addresses and networks')
+  if (config.local) return faults
+  if (config.secrets.length === 0)
+    faults.push('SECRET: required off localhost; make one with openssl rand -base64 32')
+  if (!config.DATABASE_URL)
+    faults.push('DATABASE_URL: required off localhost, the embedded Postgres is for trying things')
+  if (config.SIGN_IN === 'development')
+    faults.push('SIGN_IN: the development sign-in lets anyone in; only for an ISSUER on localhost')
+  return faults
+}
+
+function urlFaults({ ISSUER, RESOURCE, local }: Config): string[] {
+  const faults: string[] = []
+  const issuer = parseUrl(ISSUER)
+  if (!issuer) faults.push('ISSUER: not a URL')
+  else if (issuer.protocol !== 'https:' && !local)
+    faults.push('ISSUER: https is required off localhost')
+  else if (issuer.href.replace(/\/$/, '') !== ISSUER || /[?#@]/.test(ISSUER))
+    faults.push(
+      `ISSUER: write it without user, trailing slash, query or fragment: ${issuer.origin}${issuer.pathname.replace(/\/+$/, '')}`,
+    )
+  // Others would mean something to the router, which serves everything below this path.
+  else if (!/^[\w.~/-]*$/.test(issuer.pathname))
+    faults.push('ISSUER: only letters, digits and . _ ~ - in its path')
+  // The default repeats the issuer's fault.
+  if (faults.length > 0 && RESOURCE === `${ISSUER}/api`) return faults
+  const resource = parseUrl(RESOURCE)
+  // A router decodes what it compares, so an escape in the path would be found nowhere.
+  if (!resource || /[?#%\s]|\/\/[^/]*@/.test(RESOURCE))
+    faults.push('RESOURCE: an absolute URL without user, query, fragment or escapes')
+  else if (resource.protocol !== 'https:' && !isLocal(RESOURCE))
+    faults.push('RESOURCE: https is required off localhost')
+  // What an access token is for must not be what an assertion is for.
+  else if (RESOURCE === ISSUER) faults.push('RESOURCE: not the ISSUER itself')
+  return faults
+}
+
+function signInFaults(config: Config): string[] {
+  const { SIGN_IN, OIDC_ISSUER, OIDC_CLIENT_ID, OIDC_PROVIDERS, oidcProviders } = config
+  const faults: string[] = []
+  if (OIDC_ISSUER && OIDC_PROVIDERS.length > 0)
+    faults.push('OIDC_ISSUER: not beside OIDC_PROVIDERS, which lists every provider')
+  if (OIDC_ISSUER && !OIDC_CLIENT_ID) faults.push('OIDC_CLIENT_ID: required with OIDC_ISSUER')
+  if (SIGN_IN === 'oidc' && oidcProviders.length === 0 && OIDC_PROVIDERS.length === 0)
+    faults.push('OIDC_ISSUER: required for SIGN_IN=oidc')
+  const issuers = oidcProviders.map(({ issuer }) => issuer)
+  for (const issuer of issuers) {
+    const url = parseUrl(issuer)
+    if (!url || /[?#\s]/.test(issuer) || url.username || url.password)
+      faults.push(`OIDC_ISSUER: not an issuer's URL: ${issuer}`)
+    else if (url.protocol !== 'https:' && !(config.local && isLocal(issuer)))
+      faults.push(`OIDC_ISSUER: https is required off localhost: ${issuer}`)
+    else if (issuer === config.ISSUER) faults.push('OIDC_ISSUER: not our own ISSUER')
+  }
+  if (new Set(issuers).size < issuers.length)
+    faults.push('OIDC_PROVIDERS: an issuer is there twice')
+  if (config.TOKEN_SUBJECT === 'sign_in' && (SIGN_IN === 'none' || issuers.length > 1))
+    faults.push('TOKEN_SUBJECT: sign_in needs one provider that people sign in with')
+  return faults
+}
+
+/** An address, or one and the length of its network. */
+function isNetwork(text: string): boolean {
+  const [address = '', length, more] = text.split('/')
+  const bits = { 0: 0, 4: 32, 6: 128 }[isIP(address)]!
+  return (
+    bits > 0 &&
+    more === undefined &&
+    (length === undefined || (/^[1-9]\d*$/.test(length) && Number(length) <= bits))
+  )
+}
+
+export function isLocal(url: string): boolean {
+  const { protocol = '', hostname = '' }: Partial<URL> = parseUrl(url) ?? {}
+  return (
+    /^https?:$/.test(protocol) && /^(localhost|.+\.localhost|127(\.\d+){3}|\[::1\])$/.test(hostname)
+  )
+}
+
+export function parseUrl(text: string): URL | undefined {
+  return URL.canParse(text) ? new URL(text) : undefined
+}
