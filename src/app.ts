@@ -15,9 +15,12 @@ import providers from './plugins/providers.js'
 import forms from './plugins/forms.js'
 import http from './plugins/http.js'
 import keys from './plugins/keys.js'
+import oidc from './plugins/oidc.js'
 import pages from './plugins/pages.js'
+import sealedCookies from './plugins/sealed-cookies.js'
 import securityEvents from './plugins/security-events.js'
 import sessions from './plugins/sessions.js'
+import signIns from './plugins/sign-ins.js'
 import sweeper from './plugins/sweeper.js'
 import views from './plugins/views.js'
 import agents from './routes/agents.js'
@@ -33,6 +36,8 @@ import home from './routes/home.js'
 import identity from './routes/identity.js'
 import introspect from './routes/introspect.js'
 import login from './routes/login.js'
+import loginCallback from './routes/login-callback.js'
+import logout from './routes/logout.js'
 import revoke from './routes/revoke.js'
 import token from './routes/token.js'
 
@@ -119,11 +124,16 @@ async function registerAll(app: FastifyInstance, config: Config): Promise<void> 
 
     await surfaces.register(async (people) => {
       await people.register(cookie, { parseOptions: COOKIE })
+      await people.register(sealedCookies)
       await people.register(sessions)
       await people.register(forms)
       await people.register(pages)
+      await people.register(oidc)
+      await people.register(signIns)
       await people.register(home)
       await people.register(login)
+      if (config.SIGN_IN === 'oidc') await people.register(loginCallback)
+      if (config.SIGN_IN !== 'none') await people.register(logout)
       await people.register(confirm)
       await people.register(delegations)
       await people.register(agents)

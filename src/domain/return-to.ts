@@ -16,3 +16,14 @@ export function safeReturnTo(value: unknown): string {
     return '/'
   }
 }
+
+/** The sign-in that leads on to a page of ours: at one provider, or as another account than the one it remembers. */
+export function loginPath(
+  return_to: string,
+  { provider, another = false }: { provider?: string; another?: boolean } = {},
+): string {
+  const query = new URLSearchParams({ return_to })
+  if (provider !== undefined) query.set('provider', provider)
+  if (another) query.set('prompt', 'select_account')
+  return `/login?${query}`
+}

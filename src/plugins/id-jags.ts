@@ -11,7 +11,7 @@ import { findDelegation, lockSubject, putDelegation } from '../repositories/dele
 import { findIssuer } from '../repositories/issuers.js'
 import { spendAssertion } from '../repositories/spent-assertions.js'
 import type { DatabaseTransaction } from '../repositories/tables.js'
-import { findUserByContact, insertUser } from '../repositories/users.js'
+import { findUserByContact, insertUser, lockEmail } from '../repositories/users.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -168,6 +168,7 @@ export default fp(
           return { kind: 'confirm', claimant: hinted({ kind: 'email', value: vouched.email }) }
         case 'provision': {
           const user_id = newId('user_')
+          if (vouched.email !== null) await lockEmail(tx, vouched.email)
           // Another provider vouched for the same address at this moment, and was first; or for the same number, of
           // somebody who can never confirm.
           while (!(await insertUser(tx, user_id, vouched))) {

@@ -6,22 +6,23 @@
  */
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import type { Person } from '../domain/claim.js'
-import { hashSecret, newSecret } from '../domain/secrets.js'
+import { seal, unseal } from '../domain/sealing.js'
+import { deriveKey, hashSecret, newSecret } from '../domain/secrets.js'
 import { recordAudit } from '../repositories/audit-events.js'
-import { deleteSession, findSession, insertSession } from '../repositories/sessions.js'
+import * as sessions from '../repositories/sessions.js'
 
 declare module 'fastify' {
   interface FastifyRequest {
     /** Who is signed in; looked up once for each request. */
-    person(): Promise<Person | undefined>
+    person(): Promise<sessions.SignedIn | undefined>
     sessionHash(): Buffer | undefined
-    signedIn: Promise<Person | undefined> | null
+    signedIn: Promise<sessions.SignedIn | undefined> | null
   }
   interface FastifyReply {
-    /** Signs in under a new session id; the one before, if any, ends. */
-    startSession(userId: string): Promise<void>
-    endSession(): Promise<void>
+    /** Signs in under a new session id; the one before, if any, ends. `issuer`: where the person signed in. */
+    startSession(userId: string, issuer: string, idToken?: string): Promise<void>
+    /** Ends this session, or every one of the person's; returns where the person had signed in. */
+    endSession(everywhere: boolean): Promise<{ issuer: string; idToken?: string } | undefined>
   }
 }
 
@@ -30,7 +31,8 @@ const NAME = '__Host-registrar-session'
 
 export default fp(
   async (app) => {
-    const { db } = app
+    const { config, db } = app
+    const keys = config.secrets.map((secret) => deriveKey(secret, 'id-token'))
 
     app.decorateRequest('sessionHash', function (this: FastifyRequest) {
       const id = this.cookies[NAME]
@@ -40,31 +42,47 @@ export default fp(
     app.decorateRequest('signedIn', null)
     app.decorateRequest('person', async function (this: FastifyRequest) {
       const hash = this.sessionHash()
-      this.signedIn ??= hash ? findSession(db, hash) : Promise.resolve(undefined)
+      this.signedIn ??= hash
+        ? sessions.findSession(db, hash, config.SIGN_IN_MAX_AGE_SECONDS)
+        : Promise.resolve(undefined)
       return await this.signedIn
     })
 
-    app.decorateReply('startSession', async function (this: FastifyReply, userId) {
-      const { address } = this.request
-      const before = this.request.sessionHash()
-      const id = newSecret('')
-      await db.transaction().execute(async (tx) => {
-        if (before) await deleteSession(tx, before)
-        await insertSession(tx, hashSecret(id), userId)
-        await recordAudit(tx, { event: 'session.started', user_id: userId, address })
-      })
-      this.setCookie(NAME, id)
-    })
+    app.decorateReply(
+      'startSession',
+      async function (this: FastifyReply, user_id, issuer, idToken) {
+        const { address } = this.request
+        const before = this.request.sessionHash()
+        const id = newSecret('')
+        const id_hash = hashSecret(id)
+        const id_token_sealed =
+          idToken === undefined ? null : seal(keys[0]!, id_hash.toString('hex'), idToken)
+        await db.transaction().execute(async (tx) => {
+          if (before) await sessions.deleteSession(tx, before)
+          await sessions.insertSession(tx, { id_hash, user_id, issuer, id_token_sealed })
+          await recordAudit(tx, { event: 'session.started', user_id, address })
+        })
+        this.setCookie(NAME, id)
+      },
+    )
 
-    app.decorateReply('endSession', async function (this: FastifyReply) {
+    app.decorateReply('endSession', async function (this: FastifyReply, everywhere) {
       const { address } = this.request
       const hash = this.request.sessionHash()
-      await db.transaction().execute(async (tx) => {
-        const ended = hash && (await deleteSession(tx, hash))
-        if (ended)
-          await recordAudit(tx, { event: 'session.ended', user_id: ended.user_id, address })
-      })
       this.clearCookie(NAME)
+      const ended = await db.transaction().execute(async (tx) => {
+        const session = hash && (await sessions.deleteSession(tx, hash))
+        if (!session) return undefined
+        const { user_id } = session
+        const others = everywhere ? await sessions.deleteSessionsOf(tx, user_id) : 0
+        const details = { sessions: 1 + others }
+        await recordAudit(tx, { event: 'session.ended', user_id, address, details })
+        return session
+      })
+      if (!ended?.issuer) return undefined
+      const { issuer, id_token_sealed } = ended
+      const idToken = id_token_sealed && unseal(keys, hash!.toString('hex'), id_token_sealed)
+      return idToken ? { issuer, idToken } : { issuer }
     })
   },
   { name: 'sessions', dependencies: ['database', '@fastify/cookie'] },

@@ -36,6 +36,15 @@ export async function findDelegation(
     .executeTakeFirst()
 }
 
+/** Every subject that stands for the user. */
+export async function listSubjects(db: DatabaseTransaction, userId: string): Promise<Subject[]> {
+  return await db
+    .selectFrom('delegations')
+    .select(['issuer', 'subject'])
+    .where('user_id', '=', userId)
+    .execute()
+}
+
 /** Makes or confirms it. */
 export async function putDelegation(
   db: DatabaseTransaction,

@@ -1,17 +1,22 @@
 /** People, and the accounts they sign in with. */
 import { sql } from 'kysely'
+import type { SignIn } from '../domain/sign-in.js'
+import { listSubjects, lockSubject, revokeSubject } from './delegations.js'
 import type { Database, DatabaseTransaction } from './tables.js'
 import { dbNow } from './time.js'
 
 /**
- * The user behind a sign-in; made at the first one. `email` is verified and canonical: an account that already has
- * it is the same person's. `first`: nobody ever signed in to it before.
+ * The user behind a sign-in, made at the first one. The account is (issuer, subject): a verified address leads to an
+ * existing user only when nobody ever signed in as that one, since whoever has the address today may not be who had it
+ * before. `first`: that user was made by a provider's word and has its owner now.
  */
 export async function signInUser(
   db: DatabaseTransaction,
-  signIn: { issuer: string; subject: string; email: string; newUserId: string },
+  { issuer, subject, email, newUserId }: SignIn & { newUserId: string },
+  audit: { address: string; details: Record<string, string> },
 ): Promise<{ user_id: string; created: boolean; first: boolean }> {
-  const { issuer, subject, email, newUserId } = signIn
+  await lockSubject(db, { issuer, subject })
+  if (email !== null) await lockEmail(db, email)
   const known = await db
     .updateTable('sign_ins')
     .set({ last_seen_at: dbNow })
@@ -19,35 +24,66 @@ export async function signInUser(
     .where('subject', '=', subject)
     .returning('user_id')
     .executeTakeFirst()
-  if (known) return { ...known, created: false, first: false }
-  const made = await db
-    .insertInto('users')
-    .values({ id: newUserId, email })
-    .onConflict((conflict) => conflict.column('email').doNothing())
-    .returning('id')
+  const holder = email === null ? undefined : await findHolder(db, email)
+  if (known) {
+    await moveEmail(db, known.user_id, email, holder, audit)
+    return { ...known, created: false, first: false }
+  }
+  const theirs = holder && !holder.signed_in ? holder.id : undefined
+  if (theirs === undefined) {
+    await db.insertInto('users').values({ id: newUserId, email: null }).execute()
+    await moveEmail(db, newUserId, email, holder, audit)
+  }
+  const user_id = theirs ?? newUserId
+  await db.insertInto('sign_ins').values({ issuer, subject, user_id }).execute()
+  return { user_id, created: theirs === undefined, first: theirs !== undefined }
+}
+
+/** Serializes everything that decides whose an address is. Taken after a subject's lock, never before. */
+export async function lockEmail(db: DatabaseTransaction, email: string): Promise<void> {
+  await sql`select pg_advisory_xact_lock(hashtextextended(${email}, 1))`.execute(db)
+}
+
+/** Who has the address, and whether anybody ever signed in as them. */
+async function findHolder(
+  db: DatabaseTransaction,
+  email: string,
+): Promise<{ id: string; signed_in: boolean } | undefined> {
+  return await db
+    .selectFrom('users')
+    .where('email', '=', email)
+    .select([
+      'id',
+      sql<boolean>`exists (select from sign_ins where user_id = users.id)`.as('signed_in'),
+    ])
     .executeTakeFirst()
-  // Two first sign-ins at once: the second waits here for the first. The lock is the one that lets others refer to the
-  // row: an assertion that is being presented would deadlock with a stronger one.
-  const { id } =
-    made ??
-    (await db
-      .selectFrom('users')
-      .select('id')
-      .where('email', '=', email)
-      .forNoKeyUpdate()
-      .executeTakeFirstOrThrow())
-  const before = await db
-    .selectFrom('sign_ins')
-    .select('issuer')
-    .where('user_id', '=', id)
-    .limit(1)
-    .executeTakeFirst()
+}
+
+/**
+ * An address is the account's whose provider vouched for it last. One that had it keeps everything else; one that no
+ * person ever signed in to ends, since nobody could see or end its agents any more.
+ */
+async function moveEmail(
+  db: DatabaseTransaction,
+  userId: string,
+  email: string | null,
+  holder: { id: string; signed_in: boolean } | undefined,
+  audit: { address: string; details: Record<string, string> },
+): Promise<void> {
+  if (holder?.id === userId) return
+  if (holder) {
+    // Before the user's row is locked: agents that are just registering lock in this order.
+    if (!holder.signed_in)
+      for (const subject of await listSubjects(db, holder.id))
+        await revokeSubject(db, subject, audit)
+    await db.updateTable('users').set({ email: null }).where('id', '=', holder.id).execute()
+  }
   await db
-    .insertInto('sign_ins')
-    .values({ issuer, subject, user_id: id })
-    .onConflict((conflict) => conflict.columns(['issuer', 'subject']).doNothing())
+    .updateTable('users')
+    .set({ email })
+    .where('id', '=', userId)
+    .where(sql<boolean>`email is distinct from ${email}`)
     .execute()
-  return { user_id: id, created: id === newUserId, first: before === undefined }
 }
 
 /** Whether an agent was linked to this account before. */

@@ -37,7 +37,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   app.get('/claim', { schema: { querystring: ClaimLink } }, async (request, reply) => {
     const { claim_attempt_token: token = '' } = request.query
     const person = await request.person()
-    if (!person) return reply.seeOther(signInFor(token))
+    if (!person?.fresh) return reply.seeOther(signInFor(token))
     const claim = await attempts.findClaimByLink(db, hashSecret(token))
     const decision = decidePage(claim, person, maxTries, claim?.now ?? new Date())
     if (decision.ok) return await showForm(reply, person, token, decision.claim)
@@ -54,7 +54,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       preHandler: [
         async (request, reply) => {
           const { claim_attempt_token } = request.body as Static<typeof CompleteBody>
-          if (!(await request.person())) return reply.seeOther(signInFor(claim_attempt_token))
+          if (!(await request.person())?.fresh)
+            return reply.seeOther(signInFor(claim_attempt_token))
         },
         app.csrfProtection,
       ],

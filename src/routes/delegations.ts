@@ -12,7 +12,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   app.get('/delegations', async (request, reply) => {
     const return_to = safeReturnTo((request.query as Record<string, unknown>).return_to)
     const person = await request.person()
-    if (!person) return reply.seeOther(`/login?return_to=${encodeURIComponent(return_to)}`)
+    if (!person?.fresh) return reply.seeOther(`/login?return_to=${encodeURIComponent(return_to)}`)
     const waiting = await delegations.listSetAside(db, person.user_id)
     if (waiting.length === 0) return reply.seeOther(return_to)
     return await reply.page('delegations', {
@@ -30,7 +30,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       schema: { body: DelegationBody },
       preHandler: [
         async (request, reply) => {
-          if (!(await request.person())) return reply.seeOther('/login')
+          if (!(await request.person())?.fresh) return reply.seeOther('/login')
         },
         app.csrfProtection,
       ],

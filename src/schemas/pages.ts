@@ -9,12 +9,23 @@ export const CompleteBody = Type.Object({
   decision: Type.Optional(Type.Union([Type.Literal('authorize'), Type.Literal('decline')])),
 })
 
+/** What is no path of ours, or no provider, is left out of account, not refused. */
+export const LoginLink = Type.Object({
+  return_to: Type.Optional(Type.Unknown()),
+  provider: Type.Optional(Type.Unknown()),
+  prompt: Type.Optional(Type.Unknown()),
+})
+
 export const SignInBody = Type.Object({
   email: Type.Optional(Type.String()),
   return_to: Type.Optional(Type.String()),
 })
 
-export const SignOutBody = Type.Object({ return_to: Type.Optional(Type.String()) })
+export const SignOutBody = Type.Object({
+  return_to: Type.Optional(Type.String()),
+  /** `all`: on every device. */
+  all: Type.Optional(Type.Literal('all')),
+})
 
 export const DelegationBody = Type.Object({
   issuer: Type.String({ maxLength: 2048 }),

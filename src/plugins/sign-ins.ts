@@ -1,0 +1,76 @@
+/** People's sign-ins: the way to the identity provider and back, and what follows, however they proved who they are. */
+import type { FastifyReply } from 'fastify'
+import fp from 'fastify-plugin'
+import type { OidcProvider } from '../config.js'
+import { loginPath } from '../domain/return-to.js'
+import { newId } from '../domain/secrets.js'
+import * as signIns from '../domain/sign-in.js'
+import { recordAudit } from '../repositories/audit-events.js'
+import { listSetAside, setAsideDelegations } from '../repositories/delegations.js'
+import { signInUser } from '../repositories/users.js'
+import type { SignInRequest } from './oidc.js'
+
+declare module 'fastify' {
+  interface FastifyReply {
+    /** Sends the browser to the provider; it keeps what the answer must fit. */
+    leaveToSignIn(provider: OidcProvider, request: SignInRequest): Promise<FastifyReply | string>
+    /** In words, with a way to try again. */
+    signInFailed(reason: signIns.SignInReason, return_to: string, cause?: unknown): Promise<string>
+    /** The user and the session; returns the path of the next page. `idToken`: the provider's, to end its session too. */
+    completeSignIn(signIn: signIns.SignIn, return_to: string, idToken?: string): Promise<string>
+  }
+}
+
+const PENDING_SECONDS = 600
+const MOST_PENDING = 8
+
+export default fp(
+  async (app) => {
+    const { config, db } = app
+
+    app.decorateReply('leaveToSignIn', async function (this: FastifyReply, provider, request) {
+      const outcome = await app.oidc.begin(provider, request)
+      if (!outcome.ok)
+        return await this.signInFailed(outcome.reason, request.return_to, outcome.cause)
+      const waiting = Object.keys(this.request.cookies).filter((name) =>
+        name.startsWith(signIns.PENDING_COOKIE),
+      )
+      // A browser that piles them up would end with a request too large to read.
+      if (waiting.length >= MOST_PENDING) for (const name of waiting) this.clearCookie(name)
+      this.sealCookie(signIns.PENDING_COOKIE + outcome.state, outcome.pending, PENDING_SECONDS)
+      return this.redirect(outcome.url, 303)
+    })
+
+    app.decorateReply(
+      'signInFailed',
+      async function (this: FastifyReply, reason, return_to, cause) {
+        const { status, title, text } = signIns.SIGN_IN_FAILURES[reason]
+        this.request.log[status >= 500 ? 'error' : 'info']({ reason, err: cause }, 'sign-in failed')
+        if (status === 503) this.header('retry-after', '5')
+        const retry = config.ISSUER + loginPath(return_to)
+        return await this.code(status).page('sign-in-failed', { title, text, retry })
+      },
+    )
+
+    app.decorateReply(
+      'completeSignIn',
+      async function (this: FastifyReply, signIn, return_to, idToken) {
+        const { address } = this.request
+        const user_id = await db.transaction().execute(async (tx) => {
+          const details = { reason: 'their address became another account’s' }
+          const row = { ...signIn, newUserId: newId('user_') }
+          const { created, first, user_id: id } = await signInUser(tx, row, { address, details })
+          if (created) await recordAudit(tx, { event: 'user.created', user_id: id, address })
+          else if (first) await setAsideDelegations(tx, id, address)
+          return id
+        })
+        await this.startSession(user_id, signIn.issuer, idToken)
+        const aside = await listSetAside(db, user_id)
+        return aside.length === 0
+          ? return_to
+          : `/delegations?return_to=${encodeURIComponent(return_to)}`
+      },
+    )
+  },
+  { name: 'sign-ins', dependencies: ['sessions', 'sealed-cookies', 'oidc', 'pages'] },
+)

@@ -1,0 +1,20 @@
+/** Back from the identity provider (OpenID Connect Core 1.0 §3.1.2.5). */
+import type { FastifyPluginAsync } from 'fastify'
+import { PENDING_COOKIE, type PendingSignIn } from '../domain/sign-in.js'
+
+const plugin: FastifyPluginAsync = async (app) => {
+  app.get('/login/callback', async (request, reply) => {
+    const query = new URL(request.url, app.config.ISSUER).search
+    const state = new URLSearchParams(query).get('state') ?? ''
+    // Kept by the browser that asked: an answer to somebody else's question signs nobody in here.
+    const pending = request.sealedCookie<PendingSignIn>(PENDING_COOKIE + state)
+    if (!pending) return await reply.signInFailed('not_ours', '/')
+    const { return_to } = pending
+    const outcome = await app.oidc.finish(query, state, pending)
+    if (!outcome.ok) return await reply.signInFailed(outcome.reason, return_to, outcome.cause)
+    const next = await reply.completeSignIn(outcome.signIn, return_to, outcome.idToken)
+    // Not before: with the provider or the database away, a reload goes on from here.
+    return reply.clearCookie(PENDING_COOKIE + state).seeOther(next)
+  })
+}
+export default plugin
