@@ -18,6 +18,7 @@ const PARTS: Record<string, string> = {
   'migrations.ts': 'setup',
   'open-database.ts': 'setup',
   'plugins/jwks-fetch.ts': 'fetch',
+  'plugins/oidc-errors.ts': 'fetch',
   'repositories/tables.ts': 'tables',
   'secret.ts': 'setup',
   'server.ts': 'server',

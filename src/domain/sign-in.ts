@@ -20,7 +20,7 @@ export interface PendingSignIn {
   nonce: string
   code_verifier: string
   /** Seconds; only when the provider was asked for a fresh sign-in. */
-  max_age?: number
+  max_age: number | undefined
   return_to: string
 }
 

@@ -8,6 +8,7 @@ import type { OidcProvider } from '../config.js'
 import { isName } from '../domain/jwt.js'
 import { canonicalEmail } from '../domain/login-hint.js'
 import type { PendingSignIn, SignIn, SignInReason } from '../domain/sign-in.js'
+import { reasonOf, SignInError } from './oidc-errors.js'
 
 export type Outcome<Value> =
   ({ ok: true } & Value) | { ok: false; reason: SignInReason; cause: unknown }
@@ -54,59 +55,13 @@ export default fp(
     const known = new Map<string, { server: client.Configuration; readAt: number }>()
 
     app.decorate('oidc', {
-      begin: (provider, request) =>
-        outcome(async () => {
-          const server = await serverOf(provider)
-          const [state, nonce] = [client.randomState(), client.randomNonce()]
-          const code_verifier = client.randomPKCECodeVerifier()
-          const { return_to, max_age, login_hint, another } = request
-          const url = client.buildAuthorizationUrl(server, {
-            redirect_uri,
-            response_type: 'code',
-            scope: 'openid email',
-            state,
-            nonce,
-            code_challenge: await client.calculatePKCECodeChallenge(code_verifier),
-            code_challenge_method: 'S256',
-            ...(max_age === undefined ? {} : { max_age: String(max_age) }),
-            ...(login_hint === undefined ? {} : { login_hint }),
-            ...(another ? { prompt: promptForAnother(server) } : {}),
-          })
-          const { issuer } = provider
-          const fresh = max_age === undefined ? {} : { max_age }
-          return {
-            url: url.href,
-            state,
-            pending: { issuer, nonce, code_verifier, return_to, ...fresh },
-          }
-        }),
-
-      finish: (query, state, { issuer, nonce, code_verifier, max_age }) =>
-        outcome(async () => {
-          const server = await serverOf(providerOf(issuer)!)
-          const tokens = await client.authorizationCodeGrant(
-            server,
-            new URL(redirect_uri + query),
-            {
-              expectedState: state,
-              expectedNonce: nonce,
-              pkceCodeVerifier: code_verifier,
-              ...(max_age === undefined ? {} : { maxAge: max_age }),
-            },
-          )
-          const claims = tokens.claims()!
-          if (!isName(claims.sub)) throw new Error('the subject is no name')
-          const email = await verifiedEmail(server, tokens.access_token, claims)
-          const signIn = { issuer, subject: claims.sub, email }
-          return { signIn, idToken: tokens.id_token! }
-        }),
-
+      begin: (provider, request) => outcome(() => begin(provider, request)),
+      finish: (query, state, pending) => outcome(() => finish(query, state, pending)),
       endSessionUrl: async (issuer, idToken) => {
-        const provider = providerOf(issuer)
-        const found =
-          provider && (await outcome(async () => ({ server: await serverOf(provider) })))
-        if (!found?.ok || !found.server.serverMetadata().end_session_endpoint) return undefined
-        const { href } = client.buildEndSessionUrl(found.server, {
+        const found = await outcome(async () => ({ server: await serverOf(issuer) }))
+        const server = found.ok ? found.server : undefined
+        if (!server?.serverMetadata().end_session_endpoint) return undefined
+        const { href } = client.buildEndSessionUrl(server, {
           post_logout_redirect_uri: `${config.ISSUER}/logout/callback`,
           ...(idToken && idToken.length <= MAX_HINT_LENGTH ? { id_token_hint: idToken } : {}),
         })
@@ -114,20 +69,57 @@ export default fp(
       },
     })
 
-    function providerOf(issuer: string): OidcProvider | undefined {
-      return config.oidcProviders.find((provider) => provider.issuer === issuer)
+    async function begin({ issuer }: OidcProvider, request: SignInRequest) {
+      const server = await serverOf(issuer)
+      const { return_to, max_age, login_hint, another } = request
+      const [state, nonce] = [client.randomState(), client.randomNonce()]
+      const code_verifier = client.randomPKCECodeVerifier()
+      const url = client.buildAuthorizationUrl(server, {
+        redirect_uri,
+        response_type: 'code',
+        scope: 'openid email',
+        state,
+        nonce,
+        code_challenge: await client.calculatePKCECodeChallenge(code_verifier),
+        code_challenge_method: 'S256',
+        ...(max_age === undefined ? {} : { max_age: String(max_age) }),
+        ...(login_hint === undefined ? {} : { login_hint }),
+        ...(another ? { prompt: promptForAnother(server) } : {}),
+      })
+      const pending: PendingSignIn = { issuer, nonce, code_verifier, max_age, return_to }
+      return { url: url.href, state, pending }
     }
 
-    async function serverOf(provider: OidcProvider): Promise<client.Configuration> {
-      const before = known.get(provider.issuer)
+    async function finish(query: string, state: string, pending: PendingSignIn) {
+      const { issuer, nonce, code_verifier, max_age } = pending
+      const server = await serverOf(issuer)
+      const checks = {
+        expectedState: state,
+        expectedNonce: nonce,
+        pkceCodeVerifier: code_verifier,
+        ...(max_age === undefined ? {} : { maxAge: max_age }),
+      }
+      const url = new URL(redirect_uri + query)
+      const tokens = await client.authorizationCodeGrant(server, url, checks)
+      const claims = tokens.claims()!
+      if (!isName(claims.sub)) throw new SignInError('unverified')
+      const email = await verifiedEmail(server, tokens.access_token, claims)
+      return { signIn: { issuer, subject: claims.sub, email }, idToken: tokens.id_token! }
+    }
+
+    async function serverOf(issuer: string): Promise<client.Configuration> {
+      const before = known.get(issuer)
       if (before && performance.now() - before.readAt < FRESH_MS) return before.server
+      const provider = config.oidcProviders.find((listed) => listed.issuer === issuer)
+      // Taken off the list while a sign-in, or a session, was under way.
+      if (!provider) throw new SignInError('not_ours')
       try {
         const server = await discover(provider)
-        known.set(provider.issuer, { server, readAt: performance.now() })
+        known.set(issuer, { server, readAt: performance.now() })
         return server
       } catch (error) {
-        if (!before) throw error
-        return before.server
+        if (before) return before.server
+        throw error
       }
     }
 
@@ -197,41 +189,4 @@ async function outcome<Value>(work: () => Promise<Value>): Promise<Outcome<Value
   } catch (cause) {
     return { ok: false, reason: reasonOf(cause), cause }
   }
-}
-
-const BY_CODE: Record<string, SignInReason> = {
-  OAUTH_TIMEOUT: 'away',
-  OAUTH_ABORT: 'away',
-  OAUTH_PARSE_ERROR: 'away',
-  OAUTH_RESPONSE_IS_NOT_JSON: 'away',
-  OAUTH_INVALID_RESPONSE: 'unverified',
-  OAUTH_JWT_CLAIM_COMPARISON_FAILED: 'unverified',
-  OAUTH_JWT_TIMESTAMP_CHECK_FAILED: 'unverified',
-  OAUTH_JSON_ATTRIBUTE_COMPARISON_FAILED: 'unverified',
-  OAUTH_KEY_SELECTION_FAILED: 'unverified',
-  OAUTH_UNSUPPORTED_OPERATION: 'unverified',
-}
-
-/** OAuth 2.0 section 4.1.2.1, OpenID Connect Core 1.0 section 3.1.2.6 */
-const BY_REDIRECT: Record<string, SignInReason> = {
-  access_denied: 'declined',
-  login_required: 'declined',
-  interaction_required: 'declined',
-  account_selection_required: 'declined',
-  consent_required: 'declined',
-  server_error: 'away',
-  temporarily_unavailable: 'away',
-}
-
-/** By class and code, never by message: libraries reword those. */
-function reasonOf(error: unknown): SignInReason {
-  if (error instanceof client.AuthorizationResponseError)
-    return BY_REDIRECT[error.error] ?? 'misconfigured'
-  if (error instanceof client.ResponseBodyError && error.error === 'invalid_grant')
-    return 'not_ours'
-  const { code = '', cause } = error as { code?: string; cause?: unknown }
-  if (cause instanceof Response) return cause.status >= 500 ? 'away' : 'misconfigured'
-  // How fetch says that nobody answered: the cause is the network's own error.
-  if (error instanceof TypeError && cause instanceof Error) return 'away'
-  return BY_CODE[code] ?? 'misconfigured'
 }

@@ -24,7 +24,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       const return_to = safeReturnTo(body.return_to)
       const next = return_to === '/' ? '/' : signInAgain(return_to)
       const provider = config.oidcProviders.find(({ issuer }) => issuer === ended?.issuer)
-      const url = provider && (await app.oidc.endSessionUrl(provider.issuer, ended!.idToken))
+      const url = provider && (await app.oidc.endSessionUrl(provider.issuer, ended?.idToken))
       if (!url) return reply.seeOther(next)
       // Through a page of ours: browsers hold a form to our own origin, through every redirect (CSP3 §6.4.2).
       reply.sealCookie(COOKIE, { name: provider.name, url, next } satisfies SignOut, COOKIE_SECONDS)
