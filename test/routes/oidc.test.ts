@@ -13,8 +13,10 @@ import {
   testApp,
   testReplica,
 } from '../fixtures/app.js'
+import { confirm, present } from '../fixtures/assertions.js'
 import { testIdentityProvider, verified } from '../fixtures/identity-provider.js'
 import { OidcPerson } from '../fixtures/oidc-person.js'
+import { testProvider } from '../fixtures/provider.js'
 
 const PENDING = '__Host-registrar-sign-in-'
 const SESSION = '__Host-registrar-session'
@@ -151,6 +153,25 @@ test('an address that changes at the provider changes here', async (t) => {
   idp.accounts.mover = {}
   await new OidcPerson(app, idp, 'mover').signIn('/')
   t.match(await userOf('mover'), { email: null })
+})
+
+test('an address that only a provider’s word had goes to whoever proves it, and its agents end', async (t) => {
+  const P = await testProvider(t)
+  await P.trust(pool)
+  const jag = () => P.idJag({ sub: 'carl', email: 'carl@example.com' })
+  const agent = (await present(app, jag())).json()
+  t.equal((await exchange(app, agent.identity_assertion)).statusCode, 200)
+  idp.accounts.carl = verified('carl.old')
+  await new OidcPerson(app, idp, 'carl').signIn('/')
+  idp.accounts.carl = verified('carl')
+  const carl = new OidcPerson(app, idp, 'carl')
+  await carl.signIn('/')
+  t.match(await userOf('carl'), { email: 'carl@example.com' })
+  t.equal((await exchange(app, agent.identity_assertion)).statusCode, 400)
+  const asked = await present(app, jag())
+  t.match(asked, { statusCode: 401 }, 'from now on carl is asked')
+  t.equal((await confirm(carl, asked.json().claim)).statusCode, 303)
+  t.equal((await present(app, jag())).statusCode, 200)
 })
 
 test('a sign-in that is too old to decide on is renewed at the provider, and the claim goes on', async (t) => {
