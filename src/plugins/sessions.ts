@@ -69,7 +69,6 @@ export default fp(
     app.decorateReply('endSession', async function (this: FastifyReply, everywhere) {
       const { address } = this.request
       const hash = this.request.sessionHash()
-      this.clearCookie(NAME)
       const ended = await db.transaction().execute(async (tx) => {
         const session = hash && (await sessions.deleteSession(tx, hash))
         if (!session) return undefined
@@ -79,6 +78,8 @@ export default fp(
         await recordAudit(tx, { event: 'session.ended', user_id, address, details })
         return session
       })
+      // Not before: with the database away the session goes on, and so must the way to end it.
+      this.clearCookie(NAME)
       if (!ended?.issuer) return undefined
       const { issuer, id_token_sealed } = ended
       const idToken = id_token_sealed && unseal(keys, hash!.toString('hex'), id_token_sealed)
