@@ -6,7 +6,10 @@ import { registrationStatus, isLive, type Attempt, type Registration } from './r
 /** How long a claim token answers after its first success, so that a lost response can be fetched again. */
 export const CLAIM_TOKEN_GRACE_MS = 60_000
 
-/** Wrong codes of one registration in a day, over all its ceremonies: renewals must not buy tries without end. */
+/**
+ * Wrong codes in a day of one registration, over all its ceremonies, and of one account, over all its claims: neither
+ * renewals nor new registrations must buy tries without end.
+ */
 export const WRONG_CODES_PER_DAY = 15
 
 export type StartReason =
@@ -87,6 +90,7 @@ export type PageReason =
   | 'already_done'
   | 'declined'
   | 'too_many_codes'
+  | 'too_many_today'
   | 'link_expired'
   | 'registration_over'
 

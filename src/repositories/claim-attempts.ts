@@ -62,6 +62,29 @@ export async function countRecentWrongCodes(
   return total
 }
 
+/**
+ * Seconds until the user has typed fewer than `limit` wrong codes in the last day, over all claims; undefined when that is
+ * so now. Wants the user locked.
+ */
+export async function secondsUntilNextCode(
+  db: DatabaseTransaction,
+  userId: string,
+  limit: number,
+): Promise<number | undefined> {
+  const row = await db
+    .selectFrom('audit_events')
+    .select(sql<number>`ceil(extract(epoch from occurred_at - now()) + 86400)::int`.as('seconds'))
+    // Literally, as the partial index has it.
+    .where('event', '=', sql.lit('user_code.refused'))
+    .where('user_id', '=', userId)
+    .where('occurred_at', '>', secondsFromNow(-86_400))
+    .orderBy('occurred_at', 'desc')
+    .offset(limit - 1)
+    .limit(1)
+    .executeTakeFirst()
+  return row?.seconds
+}
+
 /** `PageClaim` with what the page shows and checks besides. */
 export type LoadedClaim = PageClaim & {
   attempt: { requested_at: Date; requested_from: string | null; user_code_mac: Buffer }

@@ -98,13 +98,16 @@ export async function hasLinkedAgent(db: Database, userId: string): Promise<bool
   return row !== undefined
 }
 
-/** Keeps the user from being deleted until the transaction ends; false when that has already happened. */
+/**
+ * Until the transaction ends the user cannot be deleted, and others that lock them wait; false when they are deleted
+ * already. Wants the registration locked first.
+ */
 export async function lockUser(db: DatabaseTransaction, id: string): Promise<boolean> {
   const row = await db
     .selectFrom('users')
     .select('id')
     .where('id', '=', id)
-    .forKeyShare()
+    .forNoKeyUpdate()
     .executeTakeFirst()
   return row !== undefined
 }

@@ -2,7 +2,13 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply } from 'fastify'
 import type { Static } from '@sinclair/typebox'
-import { decidePage, normalizeUserCode, type PageReason, type Person } from '../domain/claim.js'
+import {
+  decidePage,
+  normalizeUserCode,
+  WRONG_CODES_PER_DAY,
+  type PageReason,
+  type Person,
+} from '../domain/claim.js'
 import { maskEmail } from '../domain/login-hint.js'
 import { grantableScopes } from '../domain/scope.js'
 import { hashSecret } from '../domain/secrets.js'
@@ -21,13 +27,19 @@ const STATUS: Record<PageReason, number> = {
   already_done: 200,
   declined: 410,
   too_many_codes: 410,
+  too_many_today: 429,
   link_expired: 410,
   registration_over: 410,
 }
 
 type Outcome =
   | { kind: 'settled' }
-  | { kind: 'refused'; reason: PageReason; claim: attempts.LoadedClaim | undefined }
+  | {
+      kind: 'refused'
+      reason: PageReason
+      claim: attempts.LoadedClaim | undefined
+      headers?: Record<string, string>
+    }
   | { kind: 'asked_again'; status: number; error: string; claim: attempts.LoadedClaim }
 
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
@@ -72,7 +84,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
           reply.code(outcome.status)
           return await showForm(reply, person, token, outcome.claim, outcome.error)
         case 'refused':
-          reply.code(STATUS[outcome.reason])
+          reply.code(STATUS[outcome.reason]).headers(outcome.headers ?? {})
           return await showRefusal(reply, person, token, outcome.reason, outcome.claim)
       }
     },
@@ -106,6 +118,14 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const code = normalizeUserCode(body.user_code ?? '')
     if (!code)
       return { ...asked, status: 400, error: 'Enter the six digits that your agent shows.' }
+    // Under the account's lock: tries at once, on whatever claims and replicas, come here one by one. The person may have
+    // been deleted since the session was looked up.
+    const present = await lockUser(tx, person.user_id)
+    const wait = await attempts.secondsUntilNextCode(tx, person.user_id, WRONG_CODES_PER_DAY)
+    if (wait !== undefined) {
+      const headers = { 'retry-after': String(wait) }
+      return { kind: 'refused', reason: 'too_many_today', claim, headers }
+    }
     if (!ceremonies.codeMatches(attempt.user_code_mac, attempt.id, code)) {
       const left = maxTries - (await attempts.countWrongCode(tx, attempt.id))
       await recordAudit(tx, {
@@ -117,10 +137,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       const error = `That is not the code. ${left === 1 ? 'One try is' : `${left} tries are`} left.`
       return { ...asked, status: 422, error }
     }
-    // The person may be deleted since the session was looked up.
-    const bound =
-      (await lockUser(tx, person.user_id)) &&
-      (await claimRegistration(tx, registration.id, person.user_id))
+    const bound = present && (await claimRegistration(tx, registration.id, person.user_id))
     if (!bound) return { kind: 'refused', reason: 'registration_over', claim }
     await attempts.markAttempt(tx, attempt.id, 'confirmed_at')
     if (subject) await putDelegation(tx, subject, person.user_id, address)
