@@ -58,16 +58,18 @@ export interface HistoryEntry {
   address: string | null
 }
 
-/** The latest first. */
+/** The latest first; nothing of other people, whom the agent may have asked before. */
 export async function listHistory(
   db: Database,
   registrationId: string,
+  userId: string,
   limit: number,
 ): Promise<HistoryEntry[]> {
   return await db
     .selectFrom('audit_events')
     .select(['event', 'occurred_at', 'address'])
     .where('registration_id', '=', registrationId)
+    .where((where) => where.or([where('user_id', 'is', null), where('user_id', '=', userId)]))
     .orderBy('id', 'desc')
     .limit(limit)
     .execute()

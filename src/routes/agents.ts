@@ -40,7 +40,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const { registration_id: id } = request.query
     const [agent] = await listLinkedAgents(db, person.user_id, { id, limit: 1 })
     if (!agent) throw noSuchAgent()
-    const events = (await listHistory(db, id, MOST_EVENTS)).map(
+    const events = (await listHistory(db, id, person.user_id, MOST_EVENTS)).map(
       ({ event, occurred_at, address }) => {
         return { what: agentEvent(event), at: moment(occurred_at), address }
       },

@@ -3,6 +3,7 @@ import { t, test } from 'tap'
 import {
   callApi,
   exchange,
+  linkToken,
   poll,
   registerAnonymous,
   registerFor,
@@ -113,6 +114,22 @@ test('a foreign agent and an unknown one look the same', async (t) => {
     await mallory.get('/agents')
     t.equal((await mallory.submit(REVOKE, { registration_id: id })).statusCode, 400)
   }
+})
+
+test('a history tells nothing of other people who were asked before', async (t) => {
+  const hal = await Person.signedIn(app, 'hal@example.com')
+  const iris = await Person.signedIn(app, 'iris@example.com')
+  const { registration_id, claim_token, claim } = await registerFor(app, hal.email)
+  await confirm(hal, { ...claim, user_code: claim.user_code === '000000' ? '000001' : '000000' })
+  await hal.decline(linkToken(claim))
+  const his = `user_id = (select id from users where email = 'hal@example.com')`
+  await rows(`update audit_events set address = '198.51.100.77' where ${his}`)
+  const led = (await renew(app, claim_token, { login_hint: iris.email })).json()
+  t.equal((await confirm(iris, led.claim_attempt)).statusCode, 303)
+  const { body } = await history(iris, registration_id)
+  t.match(body, 'You confirmed')
+  for (const words of ['You declined', 'A wrong code was typed', '198.51.100.77'])
+    t.notMatch(body, words)
 })
 
 test('PRF-24: revoking a provider’s agent takes its delegation along', async (t) => {
