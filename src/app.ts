@@ -163,7 +163,10 @@ function trustProxy(
   return /^\d+$/.test(first) ? (_address, hop) => hop < Number(first) : proxies
 }
 
-/** No query: links of people carry their token in it. */
+/**
+ * A path up to the first thing that is in none of ours: links of people carry their token in the query, and what passes
+ * them on may encode its `?`; and no name is as long as a secret.
+ */
 function loggedRequest({ method, url, ip }: FastifyRequest) {
-  return { method, url: url.replace(/[?#].*/s, ''), remoteAddress: ip }
+  return { method, url: url.replace(/([^\w./~-]|[\w-]{40}).*/s, ''), remoteAddress: ip }
 }

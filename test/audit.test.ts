@@ -238,6 +238,8 @@ async function everythingThatMints(app: Sender, pool: pg.Pool): Promise<Record<s
   const claimed = (await poll(app, anonymous.claim_token)).json()
   for (const token of [early, claimed.access_token, claimed.identity_assertion, secret])
     await postForm(app, '/oauth2/revoke', { token })
+  for (const token of [linkToken(renewed), hinted.claim_token, early])
+    for (const url of changed(token)) await app.inject({ url, headers: { referer: url } })
   // A failure, with its stack.
   const { claim_token } = await registerFor(app, ALICE)
   await pool.query('alter table poll_states rename to poll_states_away')
@@ -256,6 +258,13 @@ async function everythingThatMints(app: Sender, pool: pg.Pool): Promise<Record<s
     'an access token after the claim': claimed.access_token,
     'a session': alice.cookies.get('__Host-registrar-session')!,
   }
+}
+
+/** Where a link that was changed on its way may have its token. */
+function changed(token: string): string[] {
+  const query = `claim_attempt_token=${token}`
+  const encoded = [`%3F${query}`, `%253F${encodeURIComponent(query)}`, `;${query}`, `&${query}`]
+  return [...encoded, `/${token}`, `/X${token}?a=b`].map((rest) => `/claim${rest}`)
 }
 
 /** A secret without its prefix, and the forms in which a database or a URL may show it. For a JWT its signature. */

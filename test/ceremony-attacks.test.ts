@@ -172,3 +172,18 @@ test('CIBA-02, SEC-07: a hint is not looked up, so neither answer nor time can t
   await pool.query('alter table mislaid rename to users')
   for (const { statusCode } of answers) t.equal(statusCode, 200)
 })
+
+test('B54: what cannot be a link’s token is not carried on to the sign-in', async (t) => {
+  const nobody = new Person(app, '')
+  await nobody.get('/login')
+  const tokens = ['"'.repeat(2600), '%'.repeat(20_000), 'é'.repeat(1000), 'a'.repeat(65), 'a b']
+  for (const claim_attempt_token of tokens) {
+    const answers = [await nobody.submit(COMPLETE, { claim_attempt_token })]
+    const query = new URLSearchParams({ claim_attempt_token }).toString()
+    if (query.length < 8000) answers.push(await nobody.get(`/claim?${query}`))
+    for (const { statusCode, headers } of answers) {
+      t.equal(statusCode, 303)
+      t.match(headers.location, /^[^?]*\/login\?return_to=%2Fclaim$/)
+    }
+  }
+})

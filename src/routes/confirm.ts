@@ -186,8 +186,9 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
 }
 export default plugin
 
+/** Without what cannot be a token: it goes into headers, which proxies hold to a few kilobytes. */
 function claimPath(token: string): string {
-  return token ? `/claim?claim_attempt_token=${encodeURIComponent(token)}` : '/claim'
+  return /^[\w-]{1,64}$/.test(token) ? `/claim?claim_attempt_token=${token}` : '/claim'
 }
 
 function signInFor(token: string): string {
