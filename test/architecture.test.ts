@@ -59,6 +59,21 @@ test('a source has at most 300 lines and a test at most 400', async (t) => {
   t.same([...longer('src', 300), ...longer('test', 400)], [])
 })
 
+test('10027-01: each risk of the ceremony is assessed, and its proofs exist', async (t) => {
+  const [summary, ...sections] = read('docs', 'ceremony-risks.md').split(/^### /m)
+  const listed = [...summary!.matchAll(/^\| (R\d+) /gm)]
+  t.same(
+    sections.map((section) => /^R\d+/.exec(section)![0]),
+    listed.map(([, id]) => id),
+  )
+  for (const section of sections) {
+    const proofs = [...section.matchAll(/^- `(test\/\S+)`: (.+)$/gm)]
+    t.ok(proofs.length > 0, section.slice(0, 60))
+    for (const [, file, title] of proofs) t.match(read('', file!), `'${title}'`, file!)
+    for (const part of ['**What stops it.**', '**What is left.**']) t.match(section, part)
+  }
+})
+
 function violations(file: string): string[] {
   const part = partOf(file)
   const rule = MAY_IMPORT[part]
