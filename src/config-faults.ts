@@ -51,26 +51,38 @@ function urlFaults({ ISSUER, RESOURCE, local }: Config): string[] {
   return faults
 }
 
+/** Does not repeat the URL: people write passwords into them. */
+function providerFault(issuer: string, { ISSUER, local }: Config): string | undefined {
+  const url = parseUrl(issuer)
+  if (!url || /[?#\s]|\/\/[^/]*@/.test(issuer))
+    return 'an absolute URL without user, query or fragment'
+  if (url.protocol !== 'https:' && !(local && isLocal(issuer)))
+    return 'https is required off localhost'
+  return url.href.replace(/\/$/, '') === ISSUER ? 'not our own ISSUER' : undefined
+}
+
 function signInFaults(config: Config): string[] {
-  const { SIGN_IN, OIDC_ISSUER, OIDC_CLIENT_ID, OIDC_PROVIDERS, oidcProviders } = config
+  const { SIGN_IN, OIDC_ISSUER, OIDC_CLIENT_ID, OIDC_CLIENT_SECRET, oidcProviders } = config
+  // What is no list has its fault already.
+  const listed = Array.isArray(config.OIDC_PROVIDERS) ? config.OIDC_PROVIDERS.length : undefined
   const faults: string[] = []
-  if (OIDC_ISSUER && OIDC_PROVIDERS.length > 0)
+  if (OIDC_ISSUER && listed)
     faults.push('OIDC_ISSUER: not beside OIDC_PROVIDERS, which lists every provider')
   if (OIDC_ISSUER && !OIDC_CLIENT_ID) faults.push('OIDC_CLIENT_ID: required with OIDC_ISSUER')
-  if (SIGN_IN === 'oidc' && oidcProviders.length === 0 && OIDC_PROVIDERS.length === 0)
+  if (!OIDC_ISSUER && (OIDC_CLIENT_ID || OIDC_CLIENT_SECRET))
+    faults.push('OIDC_ISSUER: required with OIDC_CLIENT_ID and OIDC_CLIENT_SECRET')
+  else if (SIGN_IN === 'oidc' && !OIDC_ISSUER && listed === 0)
     faults.push('OIDC_ISSUER: required for SIGN_IN=oidc')
   const issuers = oidcProviders.map(({ issuer }) => issuer)
-  for (const issuer of issuers) {
-    const url = parseUrl(issuer)
-    if (!url || /[?#\s]/.test(issuer) || url.username || url.password)
-      faults.push(`OIDC_ISSUER: not an issuer's URL: ${issuer}`)
-    else if (url.protocol !== 'https:' && !(config.local && isLocal(issuer)))
-      faults.push(`OIDC_ISSUER: https is required off localhost: ${issuer}`)
-    else if (issuer === config.ISSUER) faults.push('OIDC_ISSUER: not our own ISSUER')
+  for (const [i, issuer] of issuers.entries()) {
+    const fault = providerFault(issuer, config)
+    if (fault)
+      faults.push(`${OIDC_ISSUER ? 'OIDC_ISSUER' : `OIDC_PROVIDERS item ${i}/issuer`}: ${fault}`)
   }
   if (new Set(issuers).size < issuers.length)
     faults.push('OIDC_PROVIDERS: an issuer is there twice')
-  if (config.TOKEN_SUBJECT === 'sign_in' && (SIGN_IN === 'none' || issuers.length > 1))
+  const many = SIGN_IN === 'oidc' && issuers.length > 1
+  if (config.TOKEN_SUBJECT === 'sign_in' && (SIGN_IN === 'none' || many))
     faults.push('TOKEN_SUBJECT: sign_in needs one provider that people sign in with')
   return faults
 }

@@ -4,22 +4,10 @@ import fs from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
-import { ConfigError, readConfig, type Config } from '../src/config.js'
+import { readConfig, type Config } from '../src/config.js'
 import { localSecret } from '../src/secret.js'
 import { SECRET } from './fixtures/app.js'
-
-/** What a server off localhost needs at least. */
-const PUBLIC = { ISSUER: 'https://as.test', SECRET, DATABASE_URL: 'postgres://db.test/registrar' }
-
-function faults(env: NodeJS.ProcessEnv): string[] {
-  try {
-    readConfig(env)
-    return []
-  } catch (error) {
-    if (error instanceof ConfigError) return error.faults
-    throw error
-  }
-}
+import { faults, PUBLIC } from './fixtures/settings.js'
 
 t.test('with an empty environment it is a local server for trying things', async (t) => {
   const config = readConfig({})
@@ -36,6 +24,12 @@ t.test('with an empty environment it is a local server for trying things', async
     SCOPES: { 'api.read': 'Read your data', 'api.write': 'Change your data' },
     PRE_CLAIM_SCOPES: ['api.read'],
     SIGN_IN: 'development',
+    OIDC_ISSUER: undefined,
+    OIDC_CLIENT_ID: undefined,
+    OIDC_CLIENT_SECRET: undefined,
+    OIDC_PROVIDERS: [],
+    SIGN_IN_MAX_AGE_SECONDS: 3600,
+    TOKEN_SUBJECT: 'user',
     CLAIM_WINDOW_SECONDS: 86_400,
     USER_CODE_TTL_SECONDS: 600,
     USER_CODE_MAX_TRIES: 5,
@@ -50,6 +44,7 @@ t.test('with an empty environment it is a local server for trying things', async
     LOG_LEVEL: 'info',
     local: true,
     secrets: [],
+    oidcProviders: [],
   } satisfies Partial<Record<keyof Config, unknown>>)
   const empty = Object.fromEntries(Object.keys(config).map((name) => [name, '']))
   t.same(readConfig(empty), config, 'empty is unset')
@@ -162,7 +157,9 @@ t.test('what cannot be used is refused, each by one fault', async (t) => {
     ],
     ['PRE_CLAIM_SCOPES', 'api.read,api.read', 'API.READ'],
     ['IDENTITY_TYPES', 'anonymous,x', 'Anonymous', 'anonymous,anonymous', ',anonymous'],
-    ['SIGN_IN', 'magic'],
+    ['SIGN_IN', 'magic', 'none,oidc'],
+    ['SIGN_IN_MAX_AGE_SECONDS', '59', '43201'],
+    ['TOKEN_SUBJECT', 'email', 'sign_in,user'],
     ['USER_CODE_TTL_SECONDS', '0', '601'],
     ['USER_CODE_MAX_TRIES', '0', '11', '5,5'],
     ['POLL_INTERVAL_SECONDS', '0', '61'],
