@@ -4,13 +4,17 @@ import fp from 'fastify-plugin'
 import { isAlive } from '../domain/registration.js'
 import { ACCESS_TOKEN_TYP, type AccessTokenClaims } from '../domain/tokens.js'
 import { OAuthError } from '../errors.js'
-import { findTokenStanding } from '../repositories/tokens.js'
+import { findTokenStanding, type TokenStanding } from '../repositories/tokens.js'
+import type { Database } from '../repositories/tables.js'
 import { resourceMetadataUrl } from '../domain/metadata.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** The claims of an access token that is ours, unexpired and neither revoked nor superseded. */
-    activeToken(token: string): Promise<AccessTokenClaims | undefined>
+    /** An access token that is ours, unexpired and neither revoked nor superseded, with what `find` found of it. */
+    activeToken<Standing extends TokenStanding>(
+      token: string,
+      find: (db: Database, registrationId: string, jti: string) => Promise<Standing | undefined>,
+    ): Promise<{ claims: AccessTokenClaims; standing: Standing } | undefined>
   }
   interface FastifyRequest {
     /** The caller's claims, or the challenge of RFC 6750 §3 thrown. */
@@ -23,17 +27,17 @@ export default fp(
     const { config, db, keys } = app
     const metadata = `resource_metadata="${resourceMetadataUrl(config.RESOURCE, config.ISSUER)}"`
 
-    app.decorate('activeToken', async (token) => {
+    app.decorate('activeToken', async (token, find) => {
       const verified = await keys.verify<AccessTokenClaims>(token, {
         typ: ACCESS_TOKEN_TYP,
         audience: config.RESOURCE,
       })
       if (!verified.ok) return undefined
       const { registration_id, jti, generation } = verified.claims
-      const standing = await findTokenStanding(db, registration_id, jti)
+      const standing = await find(db, registration_id, jti)
       const active =
         standing && !standing.token_revoked && isAlive(standing, generation, standing.now)
-      return active ? verified.claims : undefined
+      return active ? { claims: verified.claims, standing } : undefined
     })
 
     app.decorateRequest('bearer', async function (this: FastifyRequest, scope) {
@@ -41,14 +45,15 @@ export default fp(
       const token = header === undefined ? undefined : /^bearer +([^\s]+) *$/i.exec(header)?.[1]
       if (header === undefined || !/^bearer\b/i.test(header))
         throw challenge(401, 'invalid_token', 'An access token is required.', '')
-      const claims = token ? await app.activeToken(token) : undefined
-      if (!claims)
+      const active = token ? await app.activeToken(token, findTokenStanding) : undefined
+      if (!active)
         throw challenge(
           401,
           'invalid_token',
           'The access token is not valid.',
           ', error="invalid_token"',
         )
+      const { claims } = active
       if (!claims.scope.split(' ').includes(scope))
         throw challenge(
           403,

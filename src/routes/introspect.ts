@@ -2,8 +2,10 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { parseBasicCredentials } from '../domain/basic-credentials.js'
 import { hashSecret, secretsEqual } from '../domain/secrets.js'
+import { personMembers, signInIssuers } from '../domain/token-person.js'
 import { OAuthError } from '../errors.js'
 import { findResourceServerSecret } from '../repositories/resource-servers.js'
+import { findTokenPerson } from '../repositories/tokens.js'
 import { IntrospectAnswer, IntrospectBody } from '../schemas/introspect.js'
 
 const invalidClient = () =>
@@ -12,6 +14,8 @@ const invalidClient = () =>
   })
 
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
+  const issuers = signInIssuers(app.config)
+
   app.addHook('onRequest', async ({ headers }) => {
     const credentials = parseBasicCredentials(headers.authorization)
     if (!credentials) throw invalidClient()
@@ -23,8 +27,17 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     '/oauth2/introspect',
     { schema: { body: IntrospectBody, response: { 200: IntrospectAnswer } } },
     async ({ body }) => {
-      const claims = await app.activeToken(body.token)
-      return claims ? { active: true, token_type: 'Bearer' as const, ...claims } : { active: false }
+      const token = await app.activeToken(body.token, (db, registrationId, jti) =>
+        findTokenPerson(db, registrationId, jti, issuers),
+      )
+      if (!token) return { active: false }
+      const { claims, standing } = token
+      return {
+        active: true,
+        token_type: 'Bearer' as const,
+        ...claims,
+        ...personMembers(standing),
+      }
     },
   )
 }

@@ -15,4 +15,10 @@ export const IntrospectAnswer = Type.Object({
   iat: Type.Optional(Type.Integer()),
   exp: Type.Optional(Type.Integer()),
   registration_id: Type.Optional(Type.String()),
+  /** The verified address of the person who confirmed. */
+  username: Type.Optional(Type.String()),
+  /** The account that the person signs in with (RFC 9493 §3.2.1). */
+  sub_id: Type.Optional(
+    Type.Object({ format: Type.Literal('iss_sub'), iss: Type.String(), sub: Type.String() }),
+  ),
 })
