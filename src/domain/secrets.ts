@@ -13,6 +13,14 @@ export function newId(prefix: 'reg_' | 'cla_' | 'user_' | 'rs_' | ''): string {
   return prefix + randomBytes(16).toString('base64url')
 }
 
+/**
+ * Whether it could be taken for the id of a user or registration of ours, also by who folds case or trims. Not by its
+ * prefix alone: some providers name all their users `user_…`, in other lengths.
+ */
+export function isOwnId(text: string): boolean {
+  return /^\s*(user|reg)_[\w-]{22}\s*$/i.test(text)
+}
+
 /** 256 random bits behind a prefix (RFC 6749 §10.10). */
 export function newSecret(prefix: 'clm_' | 'cat_' | 'rss_' | ''): string {
   return prefix + randomBytes(32).toString('base64url')

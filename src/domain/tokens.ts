@@ -1,6 +1,7 @@
 /** The claims of what we sign (PROTOCOL §2). Times are seconds since the epoch. */
 import { newId } from './secrets.js'
 import type { Registration } from './registration.js'
+import { tokenSubject, type Account } from './token-person.js'
 
 /** Our identity assertions wear the media type of an ID-JAG; issuer and key set tell them apart (PROTOCOL §12). */
 export const ASSERTION_TYP = 'oauth-id-jag+jwt'
@@ -54,11 +55,13 @@ export function assertionClaims(
   }
 }
 
-/** `sub` is the user, or the registration while no user is known; their prefixes keep the two apart (RFC 9068 §2.2). */
+/** `sign_in`: the account whose subject is to be `sub`, if any. */
 export function accessTokenClaims(
   issuer: string,
   resource: string,
-  registration: Pick<Registration, 'id' | 'generation' | 'user_id' | 'claimed_at'>,
+  registration: Pick<Registration, 'id' | 'generation' | 'user_id' | 'claimed_at'> & {
+    sign_in: Account | null
+  },
   scope: string[],
   lifetime: number,
   now: Date,
@@ -68,7 +71,7 @@ export function accessTokenClaims(
   return {
     iss: issuer,
     aud: resource,
-    sub: (registration.claimed_at && registration.user_id) || id,
+    sub: tokenSubject(registration),
     client_id: id,
     registration_id: id,
     generation,

@@ -3,7 +3,9 @@ import { sql } from 'kysely'
 import type { Database, DatabaseTransaction, RegistrationType } from './tables.js'
 import type { Attempt, Registration } from '../domain/registration.js'
 import type { Claimant } from '../domain/ceremony.js'
+import type { Account } from '../domain/token-person.js'
 import { recordAudit } from './audit-events.js'
+import { lastSignIn } from './sign-ins.js'
 import { dbNow, secondsFromNow } from './time.js'
 
 export async function insertRegistration(
@@ -53,7 +55,7 @@ export const issuerActive = sql<boolean>`(registrations.issuer is null or exists
     and listed.disabled_at is null and listed.removed_at is null))`
 
 export interface ClaimState {
-  registration: Registration
+  registration: Registration & { sign_in: Account | null }
   attempt: Attempt | undefined
   claimant: Claimant | undefined
   now: Date
@@ -61,11 +63,12 @@ export interface ClaimState {
 
 /**
  * A registration with its current attempt, in one statement: read one after the other,
- * a confirmation between the two would look like an expired ceremony.
+ * a confirmation between the two would look like an expired ceremony. `sign_in` as of `findRegistration`.
  */
 export async function findByClaimToken(
   db: Database,
   claimTokenHash: Buffer,
+  signInIssuers: string[] = [],
 ): Promise<ClaimState | undefined> {
   const row = await db
     .selectFrom('registrations')
@@ -79,6 +82,7 @@ export async function findByClaimToken(
     .select([
       ...REGISTRATION,
       issuerActive.as('issuer_active'),
+      lastSignIn(signInIssuers).as('sign_in'),
       'users.email',
       'attempt.id as attempt_id',
       'attempt.expires_at',
@@ -132,16 +136,23 @@ export async function lockByLink(db: DatabaseTransaction, tokenHash: Buffer): Pr
     .execute()
 }
 
-/** With the user's verified email, and the database's clock. */
+/** With the user's verified email and account at one of these issuers, and the database's clock. */
 export async function findRegistration(
   db: Database,
   id: string,
-): Promise<(Registration & { now: Date }) | undefined> {
+  signInIssuers: string[] = [],
+): Promise<(Registration & { sign_in: Account | null; now: Date }) | undefined> {
   return await db
     .selectFrom('registrations')
     .leftJoin('users', 'users.id', 'registrations.user_id')
     .where('registrations.id', '=', id)
-    .select([...REGISTRATION, issuerActive.as('issuer_active'), 'users.email', dbNow.as('now')])
+    .select([
+      ...REGISTRATION,
+      issuerActive.as('issuer_active'),
+      lastSignIn(signInIssuers).as('sign_in'),
+      'users.email',
+      dbNow.as('now'),
+    ])
     .executeTakeFirst()
 }
 

@@ -5,6 +5,7 @@ import { CLAIM_TOKEN_GRACE_MS, decidePoll, type PollReason } from '../domain/cla
 import { isAlive, type Registration } from '../domain/registration.js'
 import { grantableScopes, narrowScope } from '../domain/scope.js'
 import { hashSecret } from '../domain/secrets.js'
+import { tokenSubjectIssuers, type Account } from '../domain/token-person.js'
 import * as tokens from '../domain/tokens.js'
 import { invalidRequest, OAuthError } from '../errors.js'
 import { recordAudit } from '../repositories/audit-events.js'
@@ -40,6 +41,7 @@ const POLL_REFUSALS: Record<PollReason, () => OAuthError> = {
 
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { config, db, keys } = app
+  const subjectIssuers = tokenSubjectIssuers(config)
 
   app.post(
     '/oauth2/token',
@@ -68,7 +70,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     })
     if (!verified.ok) throw invalidGrant(verified.reason)
     const { sub, generation } = verified.claims
-    const registration = await findRegistration(db, sub)
+    const registration = await findRegistration(db, sub, subjectIssuers)
     if (!registration) throw invalidGrant('no such registration')
     if (!registration.issuer_active) throw invalidGrant('its provider is not trusted any more')
     if (!isAlive(registration, generation, registration.now))
@@ -81,7 +83,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   /** The profile's claim grant. */
   async function pollClaim(parameters: Parameters, address: string) {
     if (!parameters.claim_token) throw invalidRequest('claim_token is required.')
-    const state = await findByClaimToken(db, hashSecret(parameters.claim_token))
+    const state = await findByClaimToken(db, hashSecret(parameters.claim_token), subjectIssuers)
     if (!state) throw refuse('expired_token', 'This claim token is not valid any more.', 'unknown')
     const { registration, attempt, now } = state
     const decision = decidePoll(registration, attempt, config.USER_CODE_MAX_TRIES, now)
@@ -116,7 +118,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   }
 
   /** What the registration may have now, narrowed to what was asked: pre-claim scopes until a person has confirmed. */
-  function accessToken(registration: Registration, { scope, resource }: Parameters) {
+  function accessToken(
+    registration: Registration & { sign_in: Account | null },
+    { scope, resource }: Parameters,
+  ) {
     const allowed = registration.claimed_at
       ? grantableScopes(Object.keys(config.SCOPES), registration.scopes)
       : config.PRE_CLAIM_SCOPES

@@ -8,6 +8,7 @@ import * as metadata from '../../src/domain/metadata.js'
 import { safeReturnTo } from '../../src/domain/return-to.js'
 import { narrowScope } from '../../src/domain/scope.js'
 import * as secrets from '../../src/domain/secrets.js'
+import { personMembers, tokenSubject } from '../../src/domain/token-person.js'
 import { accessTokenClaims, assertionClaims, isoSeconds } from '../../src/domain/tokens.js'
 import { agentEvent, duration, moment } from '../../src/domain/words.js'
 
@@ -305,7 +306,8 @@ t.test('PRF-07, 8628-13: the link holds its token and neither code nor more', as
 t.test('9068-02, 9068-03, PRF-19, PRF-23: tokens say who they are for', async (t) => {
   const now = new Date('2026-11-22T14:05:06.999Z')
   const iat = Date.UTC(2026, 10, 22, 14, 5, 6) / 1000
-  const anonymous = { id: 'reg_1', generation: 3, user_id: null, email: null, claimed_at: null }
+  const nobody = { user_id: null, email: null, claimed_at: null, sign_in: null }
+  const anonymous = { id: 'reg_1', generation: 3, ...nobody }
   const known = { ...anonymous, user_id: 'user_a', email: 'alice@example.com' }
   const claimed = { ...known, claimed_at: now }
   const assertion = (of: Parameters<typeof assertionClaims>[1]) =>
@@ -330,6 +332,38 @@ t.test('9068-02, 9068-03, PRF-19, PRF-23: tokens say who they are for', async (t
   t.equal(access(known).sub, 'reg_1')
   t.match(access(claimed), { sub: 'user_a', client_id: 'reg_1' })
   t.notOk('email' in access(claimed), '9068-08')
+})
+
+t.test('9700-08: a subject that could be an id of ours stays out of tokens', async (t) => {
+  const known = { id: 'reg_1', user_id: 'user_a', claimed_at: new Date(0) }
+  const subjectOf = (subject: string) =>
+    tokenSubject({ ...known, sign_in: { issuer: 'https://idp.test', subject } })
+  const [user, registration] = [secrets.newId('user_'), secrets.newId('reg_')]
+  for (const subject of [
+    user,
+    registration,
+    user.toUpperCase(),
+    `Reg_${'-'.repeat(22)}`,
+    `user_${'_'.repeat(22)}`,
+    `${user}\n`,
+    ` ${registration} `,
+  ])
+    t.equal(subjectOf(subject), 'user_a', subject)
+  for (const subject of [
+    'user_01E4ZCR3C56J083X43JQXF3JK5',
+    'user_2bWFlgRyLsWjPkMDQ0cYVAvVbDn',
+    'user_',
+    'reg_1',
+    `client_${user}`,
+    user.slice(5),
+    `${user} x`,
+    'auth0|é "\\',
+    'a'.repeat(255),
+  ])
+    t.equal(subjectOf(subject), subject, subject)
+  const sign_in = { issuer: 'https://idp.test', subject: 's' }
+  t.equal(tokenSubject({ ...known, claimed_at: null, sign_in }), 'reg_1')
+  t.same(personMembers({ claimed_at: null, email: 'alice@example.com', sign_in }), {})
 })
 
 t.test('numbers and times are put into words', async (t) => {

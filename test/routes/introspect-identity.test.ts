@@ -1,6 +1,7 @@
-/** What the API learns of the person behind a token: introspection's username and sub_id. */
+/** What the API learns of the person behind a token: introspection's username and sub_id, and the token's subject. */
 import { decodeJwt } from 'jose'
 import { t, test } from 'tap'
+import { newId } from '../../src/domain/secrets.js'
 import {
   exchange,
   linkToken,
@@ -14,6 +15,8 @@ import {
   type Sender,
 } from '../fixtures/app.js'
 import { confirm, introspector, present, someone } from '../fixtures/assertions.js'
+import { testIdentityProvider, verified } from '../fixtures/identity-provider.js'
+import { OidcPerson } from '../fixtures/oidc-person.js'
 import { Person } from '../fixtures/person.js'
 import { testProvider } from '../fixtures/provider.js'
 
@@ -62,6 +65,12 @@ async function person(token: string, at: Sender = app) {
   t.equal(active, true)
   t.equal(claims.sub, decodeJwt(token).sub, 'what introspection says is what the token says')
   return { ...(username && { username }), ...(sub_id && { sub_id }) }
+}
+
+const subjectOf = async (at: Sender, assertion: string) => {
+  const { access_token } = (await exchange(at, assertion)).json()
+  t.equal((await introspect(access_token, at)).sub, decodeJwt(access_token).sub)
+  return decodeJwt(access_token).sub
 }
 
 test('introspection names the person who confirmed, and the account they sign in with', async (t) => {
@@ -144,5 +153,98 @@ test('introspection names the person who confirmed, and the account they sign in
     const { user_id, access_token: orphan } = await claimed('grace')
     await pool.query('delete from users where id = $1', [user_id])
     t.same(await introspect(orphan), { active: false })
+  })
+})
+
+test('TOKEN_SUBJECT=sign_in puts the subject of the sign-in into access tokens', async (t) => {
+  const development = await replica({ TOKEN_SUBJECT: 'sign_in' })
+  const oidc = await replica({ ...OIDC, TOKEN_SUBJECT: 'sign_in' })
+  const alone = await replica(OIDC)
+
+  t.test('of the development sign-in, with both grants', async (t) => {
+    const { email, claim_token, user_id, identity_assertion } = await claimed('heidi')
+    t.equal(await subjectOf(development, identity_assertion), email)
+    const { access_token } = (await poll(development, claim_token)).json()
+    t.match(decodeJwt(access_token), { sub: email, client_id: /^reg_/ })
+    t.equal(await subjectOf(app, identity_assertion), user_id, 'by default our own id')
+  })
+
+  t.test('of the provider, once the person has signed in there', async (t) => {
+    const { claim_token, user_id, identity_assertion, registration_id } = await claimed('ivan')
+    await signIn(user_id, OTHER, 'elsewhere')
+    t.equal(await subjectOf(oidc, identity_assertion), user_id)
+    await signIn(user_id, IDP, 'auth0|ivan', 10)
+    t.equal(await subjectOf(oidc, identity_assertion), 'auth0|ivan')
+    const { access_token } = (await poll(oidc, claim_token)).json()
+    t.match(decodeJwt(access_token), { sub: 'auth0|ivan', registration_id })
+    t.equal(await subjectOf(alone, identity_assertion), user_id, 'by default our own id')
+
+    await signIn(user_id, IDP, 'auth0|ivan-2', 5)
+    t.equal(await subjectOf(oidc, identity_assertion), 'auth0|ivan-2', 'the account used last')
+    t.same(
+      await person(access_token, oidc),
+      { username: 'ivan@example.com', sub_id: account(IDP, 'auth0|ivan-2') },
+      'a token keeps its subject; sub_id says who it is now',
+    )
+  })
+
+  t.test('of nobody who is not known there', async (t) => {
+    const { registration_id, identity_assertion } = await registerAnonymous(oidc)
+    for (const at of [development, oidc])
+      t.equal(await subjectOf(at, identity_assertion), registration_id, '9068-03')
+    const judy = (await present(oidc, P.idJag(someone('judy')))).json()
+    for (const at of [development, oidc])
+      t.match(await subjectOf(at, judy.identity_assertion), /^user_/)
+  })
+
+  t.test('9700-08: and nobody gets to be another user or registration by it', async (t) => {
+    const victim = await claimed('victim')
+    const mallory = await claimed('mallory')
+    t.equal(await subjectOf(oidc, victim.identity_assertion), victim.user_id)
+    for (const subject of [victim.user_id, victim.registration_id, newId('user_')]) {
+      await pool.query('delete from sign_ins where issuer = $1', [IDP])
+      await signIn(mallory.user_id, IDP, subject)
+      const { access_token } = (await exchange(oidc, mallory.identity_assertion)).json()
+      t.equal(decodeJwt(access_token).sub, mallory.user_id, subject)
+      t.match(await introspect(access_token, oidc), {
+        sub: mallory.user_id,
+        sub_id: account(IDP, subject),
+      })
+    }
+  })
+})
+
+test('with a real provider: whose agent it is at the API, whatever becomes of their address', async (t) => {
+  const idp = await testIdentityProvider(t)
+  const at = (await testApp(t, { ...idp.env, TOKEN_SUBJECT: 'sign_in' })).app
+  const ask = await introspector({ app: at })
+  /** Signs in at the provider and confirms an agent that asked for the address. */
+  const confirmed = async (subject: string, email: string) => {
+    const { claim, claim_token } = await registerFor(at, email)
+    const browser = new OidcPerson(at, idp, subject)
+    await browser.signIn('/')
+    t.equal((await confirm(browser, claim)).statusCode, 303)
+    return (await poll(at, claim_token)).json()
+  }
+  const address = 'alice@example.com'
+  const alice = await confirmed('alice', address)
+  const sub_id = account(idp.issuer, 'alice')
+  t.match(await ask(alice.access_token), { sub: 'alice', username: address, sub_id })
+
+  idp.accounts.heir = verified('alice')
+  const heir = await confirmed('heir', address)
+  t.match(await ask(heir.access_token), { sub: 'heir', username: address })
+  const { access_token } = (await exchange(at, alice.identity_assertion)).json()
+  for (const token of [alice.access_token, access_token]) {
+    t.match(await ask(token), { sub: 'alice', sub_id }, 'the address went on, the agent did not')
+    t.equal((await ask(token)).username, undefined)
+  }
+
+  const { registration_id } = await registerAnonymous(at)
+  idp.accounts[registration_id] = verified('mallory')
+  const mallory = await confirmed(registration_id, 'mallory@example.com')
+  t.match(await ask(mallory.access_token), {
+    sub: /^user_/,
+    sub_id: account(idp.issuer, registration_id),
   })
 })
