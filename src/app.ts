@@ -6,6 +6,7 @@ import type { Config } from './config.js'
 import { clientError } from './client-error.js'
 import { jsonErrors, oauthBody, profileBody } from './errors.js'
 import bearer from './plugins/bearer.js'
+import brand from './plugins/brand.js'
 import ceremonies from './plugins/ceremonies.js'
 import closing from './plugins/closing.js'
 import database from './plugins/database.js'
@@ -88,6 +89,7 @@ async function registerAll(app: FastifyInstance, config: Config): Promise<void> 
   await app.register(keys)
   await app.register(ceremonies)
   await app.register(documents)
+  await app.register(brand)
   await app.register(views)
   await app.register(bearer)
   await app.register(providers)

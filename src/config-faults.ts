@@ -1,10 +1,11 @@
 /** What is wrong with settings that each have their type: how they fit together, and what URLs may look like. */
 import { isIP } from 'node:net'
 import type { Config } from './config.js'
+import { accentFault } from './domain/color.js'
 
 /** Reads only what has its type whatever the schema says about its value; SCOPES has not. */
 export function crossFaults(config: Config, scopesRead: boolean): string[] {
-  const faults = [...urlFaults(config), ...signInFaults(config)]
+  const faults = [...urlFaults(config), ...signInFaults(config), ...brandFaults(config)]
   if (scopesRead) {
     const unknown = config.PRE_CLAIM_SCOPES.filter((scope) => !Object.hasOwn(config.SCOPES, scope))
     if (unknown.length > 0) faults.push(`PRE_CLAIM_SCOPES: ${unknown.join(', ')} not in SCOPES`)
@@ -84,6 +85,21 @@ function signInFaults(config: Config): string[] {
   const many = SIGN_IN === 'oidc' && issuers.length > 1
   if (config.TOKEN_SUBJECT === 'sign_in' && (SIGN_IN === 'none' || many))
     faults.push('TOKEN_SUBJECT: sign_in needs one provider that people sign in with')
+  return faults
+}
+
+function brandFaults({ BRAND_LOGO_URI: logo, BRAND_COLOR: color, local }: Config): string[] {
+  const faults: string[] = []
+  const { protocol, username, password } = parseUrl(logo ?? 'data:') ?? {}
+  if (!/^(data|file|https?):$/.test(protocol ?? '') || username || password)
+    faults.push('BRAND_LOGO_URI: a data:, file: or https: URL without user')
+  else if (protocol === 'http:' && !local)
+    faults.push('BRAND_LOGO_URI: https is required off localhost')
+  const fault = color !== undefined && /^#[\da-f]{6}$/i.test(color) && accentFault(color)
+  if (fault)
+    faults.push(
+      `BRAND_COLOR: ${color} on white has a contrast of ${Math.floor(fault.ratio * 100) / 100}:1, and text needs 4.5:1; the nearest colour that works is ${fault.nearest}`,
+    )
   return faults
 }
 

@@ -44,7 +44,7 @@ const MAY_IMPORT: Record<string, { parts: string[]; types?: string[]; packages?:
   domain: { parts: ['domain'], packages: /^node:crypto$/ },
   errors: { parts: [] },
   fetch: { parts: ['domain'] },
-  setup: { parts: ['setup'], types: ['tables'] },
+  setup: { parts: ['setup', 'domain'], types: ['tables'] },
 }
 
 /** With `from`, or for its effect, or `import()`; the first group is `type`, the second what it names. */

@@ -5,7 +5,7 @@ import fp from 'fastify-plugin'
 
 declare module 'fastify' {
   interface FastifyInstance {
-    cachedDocument(type: string, body: string): CachedDocument
+    cachedDocument(type: string, body: string | Buffer): CachedDocument
   }
   interface FastifyReply {
     /** Sends the document, or 304 to whoever has it (RFC 9110 §13.1.2). */
@@ -15,13 +15,13 @@ declare module 'fastify' {
 
 export interface CachedDocument {
   type: string
-  body: string
+  body: string | Buffer
   etag: string
 }
 
 export default fp(
   async (app) => {
-    app.decorate('cachedDocument', (type: string, body: string) => {
+    app.decorate('cachedDocument', (type: string, body: string | Buffer) => {
       return { type, body, etag: `"${createHash('sha256').update(body).digest('base64url')}"` }
     })
     app.decorateReply('document', function (this: FastifyReply, { type, body, etag }) {

@@ -23,14 +23,22 @@ export default fp(
     app.decorate('renderMarkdown', (template, data) => markdown.render(template, data))
     app.decorate(
       'stylesheet',
-      app.cachedDocument('text/css; charset=utf-8', readFileSync(`${VIEWS}/style.css`, 'utf8')),
+      app.cachedDocument(
+        'text/css; charset=utf-8',
+        readFileSync(`${VIEWS}/style.css`, 'utf8') + app.brand.style,
+      ),
     )
     await app.register(view, {
       engine: { eta: new Eta({ views: VIEWS, cache: true }) },
       root: VIEWS,
       viewExt: 'eta',
-      defaultContext: { issuer: config.ISSUER, resourceName: config.RESOURCE_NAME },
+      defaultContext: {
+        issuer: config.ISSUER,
+        resourceName: config.RESOURCE_NAME,
+        brand: app.brand,
+        signIn: config.SIGN_IN !== 'none',
+      },
     })
   },
-  { name: 'views', dependencies: ['documents'] },
+  { name: 'views', dependencies: ['documents', 'brand'] },
 )

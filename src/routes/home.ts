@@ -2,6 +2,7 @@
 import type { FastifyPluginAsync } from 'fastify'
 import { authorizationServerMetadataUrl, resourceMetadataUrl } from '../domain/metadata.js'
 import { duration } from '../domain/words.js'
+import { OAuthError } from '../errors.js'
 
 const plugin: FastifyPluginAsync = async (app) => {
   const { config } = app
@@ -32,5 +33,16 @@ const plugin: FastifyPluginAsync = async (app) => {
   )
 
   app.get('/style.css', async (_request, reply) => reply.document(app.stylesheet))
+
+  app.get('/brand-logo', async (_request, reply) => {
+    const { logo } = app.brand
+    if (!logo) throw new OAuthError(404, 'not_found', 'There is no logo.')
+    // An SVG that is opened as a page of its own: it runs nothing, loads nothing, and has no part in our origin.
+    reply.header(
+      'content-security-policy',
+      "default-src 'none'; style-src 'unsafe-inline'; sandbox",
+    )
+    return reply.document(logo)
+  })
 }
 export default plugin

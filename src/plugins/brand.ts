@@ -1,0 +1,135 @@
+/**
+ * The deployer's name, logo and accent colour. The logo is served from here: a page that sent its readers' browsers to
+ * another host would tell that host who reads it.
+ */
+import { createReadStream } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import fp from 'fastify-plugin'
+import { ConfigError } from '../config.js'
+import { accents, type Accent } from '../domain/color.js'
+import type { CachedDocument } from './documents.js'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    brand: Brand
+  }
+}
+
+interface Brand {
+  name: string
+  /** None until it has been loaded. */
+  logo: CachedDocument | undefined
+  /** What follows the stylesheet. */
+  style: string
+}
+
+const MAX_BYTES = 262_144
+const TIMEOUT_MS = 5_000
+const FIRST_PAUSE_MS = 1_000
+const LONGEST_PAUSE_MS = 600_000
+
+/** By the end of a file's name; of what is fetched the content type says it. */
+const TYPES: Record<string, string> = {
+  png: 'image/png',
+  jpg: 'image/jpeg',
+  jpeg: 'image/jpeg',
+  webp: 'image/webp',
+  gif: 'image/gif',
+  svg: 'image/svg+xml',
+}
+
+interface Image {
+  type: string
+  body: Buffer
+}
+
+export default fp(
+  async (app) => {
+    const { BRAND_NAME, RESOURCE_NAME, BRAND_LOGO_URI: uri, BRAND_COLOR: color } = app.config
+    const brand: Brand = {
+      name: BRAND_NAME ?? RESOURCE_NAME,
+      logo: undefined,
+      style: color === undefined ? '' : accentStyle(accents(color)),
+    }
+    app.decorate('brand', brand)
+    if (uri === undefined) return
+    const show = ({ type, body }: Image) => void (brand.logo = app.cachedDocument(type, body))
+
+    // What is at hand is there from the first page on, or the server does not start.
+    if (!/^https?:/i.test(uri)) {
+      show(
+        await load(uri).catch((error: Error) => {
+          const why = error.cause ? 'a data: URL that is malformed' : error.message
+          throw new ConfigError([`BRAND_LOGO_URI: cannot be used: ${why}`])
+        }),
+      )
+      return
+    }
+
+    const stop = new AbortController()
+    let fetching = Promise.resolve()
+    app.addHook('onReady', async () => {
+      fetching = keepTrying(uri)
+    })
+    app.addHook('onClose', async () => {
+      stop.abort()
+      await fetching
+    })
+
+    /** Pages do not wait for it: until then they show the name alone. */
+    async function keepTrying(from: string): Promise<void> {
+      let pause = FIRST_PAUSE_MS
+      while (!stop.signal.aborted) {
+        try {
+          return show(await load(from, stop.signal))
+        } catch (error) {
+          if (stop.signal.aborted) return
+          app.log.warn({ err: error, retry_in_ms: pause }, 'the logo cannot be loaded')
+        }
+        await sleep(pause, undefined, { signal: stop.signal }).catch(() => {})
+        pause = Math.min(pause * 2, LONGEST_PAUSE_MS)
+      }
+    }
+  },
+  { name: 'brand', dependencies: ['documents'] },
+)
+
+async function load(uri: string, signal?: AbortSignal): Promise<Image> {
+  const { type, stream } = /^file:/i.test(uri) ? file(uri) : await fetched(uri, signal)
+  if (!Object.values(TYPES).includes(type))
+    throw new Error(`not an image of a type that is shown: ${type || 'unknown'}`)
+  const chunks: Uint8Array[] = []
+  let bytes = 0
+  for await (const chunk of stream) {
+    bytes += chunk.length
+    if (bytes > MAX_BYTES) throw new Error(`larger than ${MAX_BYTES} bytes`)
+    chunks.push(chunk)
+  }
+  if (bytes === 0) throw new Error('empty')
+  return { type, body: Buffer.concat(chunks) }
+}
+
+interface Source {
+  type: string
+  stream: AsyncIterable<Uint8Array>
+}
+
+function file(uri: string): Source {
+  const url = new URL(uri)
+  const ending = /\.(\w+)$/.exec(url.pathname)?.[1]?.toLowerCase() ?? ''
+  return { type: TYPES[ending] ?? ending, stream: createReadStream(url) }
+}
+
+/** `data:` too. */
+async function fetched(uri: string, stop?: AbortSignal): Promise<Source> {
+  const signals = [AbortSignal.timeout(TIMEOUT_MS), ...(stop ? [stop] : [])]
+  const response = await fetch(uri, { redirect: 'error', signal: AbortSignal.any(signals) })
+  if (response.status !== 200) throw new Error(`HTTP status ${response.status}`)
+  const type = (response.headers.get('content-type') ?? '').split(';', 1)[0]!.trim().toLowerCase()
+  return { type, stream: response.body! }
+}
+
+function accentStyle({ light, dark }: { light: Accent; dark: Accent }): string {
+  const root = ({ accent, on }: Accent) => `:root { --accent: ${accent}; --on-accent: ${on}; }`
+  return `${root(light)}\n@media (prefers-color-scheme: dark) { ${root(dark)} }\n`
+}
