@@ -1,14 +1,15 @@
 /** Numbers and times in words, for pages. */
 
+const UNITS: [number, string][] = [
+  [86_400, 'day'],
+  [3600, 'hour'],
+  [60, 'minute'],
+  [1, 'second'],
+]
+
 /** Seconds → `10 minutes`, `1 hour`, `2 days`: the largest unit that says it exactly. */
 export function duration(seconds: number): string {
-  const units: [number, string][] = [
-    [86_400, 'day'],
-    [3600, 'hour'],
-    [60, 'minute'],
-    [1, 'second'],
-  ]
-  const [size, name] = units.find(([unit]) => seconds % unit === 0)!
+  const [size, name] = UNITS.find(([unit]) => seconds % unit === 0)!
   const count = seconds / size
   return `${count} ${name}${count === 1 ? '' : 's'}`
 }
@@ -18,6 +19,30 @@ export function moment(time: Date): string {
   const date = time.toLocaleDateString('en-GB', { dateStyle: 'long', timeZone: 'UTC' })
   const clock = time.toLocaleTimeString('en-GB', { timeStyle: 'short', timeZone: 'UTC' })
   return `${date}, ${clock} UTC`
+}
+
+/** `2 minutes ago`, in the largest unit that is full. A clock that is ahead of ours says `just now`. */
+export function ago(time: Date, now: Date): string {
+  const seconds = Math.floor((now.getTime() - time.getTime()) / 1000)
+  const [size] = UNITS.find(([unit]) => seconds >= unit && unit > 1) ?? []
+  return size ? `${duration(seconds - (seconds % size))} ago` : 'just now'
+}
+
+/** Both ways to say when. */
+export function when(time: Date, now: Date): { at: string; ago: string } {
+  return { at: moment(time), ago: ago(time, now) }
+}
+
+/** An agent without a provider, by how it came. */
+export function agentKind(registrationType: string): string {
+  return registrationType === 'anonymous'
+    ? 'An agent that has not said who it is'
+    : 'An agent that named your email address'
+}
+
+/** An issuer as people know it: without the scheme. */
+export function host(issuer: string): string {
+  return issuer.replace(/^https?:\/\//, '')
 }
 
 const EVENTS: Record<string, string> = {

@@ -2,7 +2,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { Person } from '../domain/claim.js'
 import { grantableScopes } from '../domain/scope.js'
-import { agentEvent, moment } from '../domain/words.js'
+import { agentEvent, host, moment, when } from '../domain/words.js'
 import { OAuthError } from '../errors.js'
 import {
   listHistory,
@@ -11,7 +11,7 @@ import {
   type LinkedAgent,
 } from '../repositories/agents.js'
 import { lockSubject, revokeSubject } from '../repositories/delegations.js'
-import { AgentLink, RevokeAgentsBody } from '../schemas/pages.js'
+import { AgentLink, AgentsLink, RevokeAgentsBody } from '../schemas/pages.js'
 
 const MOST_AGENTS = 200
 const MOST_EVENTS = 100
@@ -23,12 +23,16 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   /** The same words for an id that is unknown and one that is another's. */
   const noSuchAgent = () => new OAuthError(404, 'not_found', 'There is no such agent.')
 
-  app.get('/agents', async (request, reply) => {
+  app.get('/agents', { schema: { querystring: AgentsLink } }, async (request, reply) => {
     const person = await request.person()
     if (!person) return reply.seeOther(`/login?return_to=${encodeURIComponent('/agents')}`)
-    const agents = (await listLinkedAgents(db, person.user_id, { limit: MOST_AGENTS })).map(inWords)
+    const now = new Date()
+    const linked = await listLinkedAgents(db, person.user_id, { limit: MOST_AGENTS })
+    const agents = linked.map((agent) => inWords(agent, now))
     return await reply.page('agents', {
       person,
+      notice: await notice(person, request.query.ended, now),
+      more: agents.length === MOST_AGENTS,
       live: agents.filter(({ ended }) => !ended),
       ended: agents.filter(({ ended }) => ended),
     })
@@ -45,7 +49,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         return { what: agentEvent(event), at: moment(occurred_at), address }
       },
     )
-    return await reply.page('agent', { person, agent: inWords(agent), events })
+    const more = events.length === MOST_EVENTS
+    return await reply.page('agent', { agent: inWords(agent, new Date()), events, more })
   })
 
   app.post(
@@ -65,14 +70,28 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       const { registration_id: id } = request.body
       if (id === undefined) {
         await revokeAll(person, request.address)
-        return reply.seeOther('/agents')
+        return reply.seeOther('/agents?ended=all')
       }
       const [agent] = await listLinkedAgents(db, person.user_id, { id, limit: 1 })
       if (!agent) throw noSuchAgent()
       await revoke(agent, person, request.address)
-      return reply.seeOther('/agents')
+      return reply.seeOther(`/agents?ended=${id}`)
     },
   )
+
+  /** Says what is so, never what the address says: whoever makes up an `ended` learns, and tells, nothing. */
+  async function notice({ user_id }: Person, ended: string | undefined, now: Date) {
+    if (ended === undefined) return undefined
+    if (ended === 'all') {
+      const [live] = await listLinkedAgents(db, user_id, { live: true, limit: 1 })
+      return live ? undefined : 'Done: no agent acts for you any more.'
+    }
+    const [agent] = await listLinkedAgents(db, user_id, { id: ended, limit: 1 })
+    if (!agent?.revoked_at) return undefined
+    const { provider, linked } = inWords(agent, now)
+    const whose = provider ? `of \u2068${provider.name}\u2069` : 'with a code'
+    return `Done: the agent ${whose}, linked ${linked.ago}, can do nothing any more.`
+  }
 
   /** One by one: of very many each is ended on its own, whatever becomes of the rest. */
   async function revokeAll(person: Person, address: string): Promise<void> {
@@ -97,17 +116,16 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     })
   }
 
-  function inWords(agent: LinkedAgent) {
-    const { id, registration_type: kind, provider_name, issuer, revoked_at, set_aside_at } = agent
+  function inWords(agent: LinkedAgent, now: Date) {
+    const { id, provider_name, issuer, revoked_at, set_aside_at } = agent
     const granted = grantableScopes(Object.keys(config.SCOPES), agent.scopes)
     return {
       id,
-      kind,
-      provider: provider_name === null ? undefined : { name: provider_name, issuer },
+      provider: provider_name === null ? undefined : { name: provider_name, host: host(issuer!) },
       scopes: granted.map((scope) => config.SCOPES[scope]),
-      linked: moment(agent.claimed_at),
-      used: agent.last_token_at ? moment(agent.last_token_at) : undefined,
-      ended: revoked_at ? moment(revoked_at) : undefined,
+      linked: when(agent.claimed_at, now),
+      used: agent.last_token_at ? when(agent.last_token_at, now) : undefined,
+      ended: revoked_at ? when(revoked_at, now) : undefined,
       set_aside: set_aside_at !== null,
     }
   }

@@ -10,9 +10,10 @@ import {
   type Person,
 } from '../domain/claim.js'
 import { maskEmail } from '../domain/login-hint.js'
+import { areNeighbours } from '../domain/network.js'
 import { grantableScopes } from '../domain/scope.js'
 import { hashSecret } from '../domain/secrets.js'
-import { duration, moment } from '../domain/words.js'
+import { agentKind, duration, host, when } from '../domain/words.js'
 import { recordAudit } from '../repositories/audit-events.js'
 import * as attempts from '../repositories/claim-attempts.js'
 import { knowsProvider, lockSubject, putDelegation } from '../repositories/delegations.js'
@@ -149,22 +150,21 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     reply: FastifyReply,
     person: Person,
     token: string,
-    { registration, attempt, provider }: attempts.LoadedClaim,
+    claim: attempts.LoadedClaim,
     error?: string,
   ) {
+    const { attempt, provider, now } = claim
     return await reply.page('claim', {
       person,
       token,
       error,
-      kind: registration.registration_type,
-      provider,
-      asked_at: moment(attempt.requested_at),
-      asked_from: attempt.requested_from,
-      scopes: grantableScopes(Object.keys(config.SCOPES), registration.scopes).map((scope) => [
-        scope,
-        config.SCOPES[scope],
-      ]),
-      lifetime: duration(config.ASSERTION_TTL_SECONDS + config.ACCESS_TOKEN_TTL_SECONDS),
+      return_to: claimPath(token),
+      agent: inWords(claim),
+      asked: {
+        ...when(attempt.requested_at, now),
+        from: attempt.requested_from ?? 'an unknown address',
+      },
+      other_network: areNeighbours(attempt.requested_from, reply.request.address) === false,
       first_time_account: !(await hasLinkedAgent(db, person.user_id)),
       first_time_provider: provider && !(await knowsProvider(db, person.user_id, provider.issuer)),
     })
@@ -181,7 +181,20 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       reason === 'wrong_account' && claim?.expected_email
         ? maskEmail(claim.expected_email)
         : undefined
-    return await reply.page('claim-over', { person, reason, hinted, return_to: claimPath(token) })
+    const told = reason === 'already_done' || reason === 'declined'
+    const agent = told && claim ? inWords(claim) : undefined
+    const return_to = claimPath(token)
+    return await reply.page('claim-over', { person, reason, hinted, agent, return_to })
+  }
+
+  function inWords({ registration, provider }: attempts.LoadedClaim) {
+    const granted = grantableScopes(Object.keys(config.SCOPES), registration.scopes)
+    return {
+      kind: agentKind(registration.registration_type),
+      provider: provider && { name: provider.name, host: host(provider.issuer) },
+      scopes: granted.map((name) => ({ name, words: config.SCOPES[name] })),
+      lifetime: duration(config.ASSERTION_TTL_SECONDS + config.ACCESS_TOKEN_TTL_SECONDS),
+    }
   }
 }
 export default plugin

@@ -1,7 +1,7 @@
 /** Providers that spoke for a person before the person ever signed in here: each waits for a yes or a no. */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { safeReturnTo } from '../domain/return-to.js'
-import { moment } from '../domain/words.js'
+import { host, moment } from '../domain/words.js'
 import { invalidRequest } from '../errors.js'
 import * as delegations from '../repositories/delegations.js'
 import { DelegationBody } from '../schemas/pages.js'
@@ -19,7 +19,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       person,
       return_to,
       waiting: waiting.map(({ issuer, subject, name, created_at }) => {
-        return { issuer, subject, name, since: moment(created_at) }
+        return { issuer, host: host(issuer), subject, name, since: moment(created_at) }
       }),
     })
   })

@@ -36,6 +36,9 @@ export const DelegationBody = Type.Object({
 
 const RegistrationId = Type.String({ pattern: '^[\\w-]{1,64}$' })
 
+/** `ended`: an agent that has just been ended, or `all`. */
+export const AgentsLink = Type.Object({ ended: Type.Optional(RegistrationId) })
+
 export const AgentLink = Type.Object({ registration_id: RegistrationId })
 
 /** All of them only in so many words: a missing id must not mean every agent. */

@@ -68,11 +68,11 @@ test('WEB-04, WEB-12: the page says who asks what, and opening it changes nothin
   t.equal(heading(page.body), 'An agent asks to act for you')
   for (const words of [
     carol.email,
-    'An agent that named your address',
-    '22 November 2026, 14:05 UTC, from 192.0.2.7',
-    'It will be able to, at Example API',
-    'Read your data <code>api.read</code>',
-    'Change your data <code>api.write</code>',
+    'An agent that named your email address',
+    /ago, from 192\.0\.2\.7 <small>22 November 2026, 14:05 UTC</,
+    'At <strong><bdi>Example API</bdi></strong>:',
+    'Read your data <small><code>api.read</code>',
+    'Change your data <small><code>api.write</code>',
     '2 hours, then it has to ask you again',
     'This is the first agent for your account.',
     'If you did not start this, decline.',

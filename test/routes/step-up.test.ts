@@ -54,8 +54,8 @@ test('PRF-26, PRF-27: the page names the provider by the trust list, and what is
   const said = { name: 'Trusted Bank', client_name: 'Trusted Bank' }
   const { person, token, claim } = await stepUp('alice', said, Q)
   const page = (await person.openClaim(token)).body
-  t.match(page, 'An agent of <strong>Quiet &amp; &lt;b&gt;Agents&lt;/b&gt;</strong>')
-  t.match(page, Q.issuer)
+  t.match(page, 'An agent of <strong><bdi>Quiet &amp; &lt;b&gt;Agents&lt;/b&gt;</bdi></strong>')
+  t.match(page, `<small><bdi>${new URL(Q.issuer).host}</bdi></small>`)
   t.notMatch(page, /Trusted Bank/)
   t.match(page, /first agent for your account/)
   t.match(page, /was never linked to your account/)
@@ -68,7 +68,7 @@ test('PRF-26, PRF-27: the page names the provider by the trust list, and what is
   t.notMatch(known, /class="advisory"/, 'neither the account nor the provider is new')
   const { token: other } = await stepUp('alice')
   const another = (await person.openClaim(other)).body
-  t.match(another, 'Example Agents was never linked')
+  t.match(another, '<bdi>Example Agents</bdi> was never linked')
   t.notMatch(another, /first agent/)
 })
 
@@ -235,7 +235,7 @@ test('PRF-30: an account match is a ceremony with 200, and completing it makes t
   isRefused(t, await renew(app, anonymous.claim_token, hint), 400, 'invalid_login_hint')
   t.match(
     (await lea.openClaim(linkToken(claim_attempt))).body,
-    /An agent of <strong>Example Agents[^]*As long as Example Agents vouches for you/,
+    /An agent of <strong><bdi>Example Agents[^]*As long as <bdi>Example Agents<\/bdi> vouches for it/,
   )
   t.equal((await confirm(bob, claim_attempt)).statusCode, 403)
   t.equal((await confirm(lea, claim_attempt)).statusCode, 303)
