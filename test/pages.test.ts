@@ -39,6 +39,10 @@ async function everyPage(): Promise<Map<string, Answer>> {
   const id = /name="registration_id" value="([^"]*)"/.exec(pages.get('agents')!.body)![1]
   await keep('history', alice.get(`/agents/history?registration_id=${id}`))
   await keep('no such agent', alice.get('/agents/history?registration_id=reg_unknown'))
+  const form = { registration_id: id! }
+  await keep('agents, one ended', alice.follow(alice.submit('/agents/revoke', form)))
+  const declined = linkToken((await registerFor(app, ALICE)).claim)
+  await keep('declined', alice.follow(alice.decline(declined)))
   const other = linkToken((await registerFor(app, 'bob@example.com')).claim)
   await keep('wrong account', alice.openClaim(other))
   await keep('unknown link', alice.openClaim('cat_unknown'))

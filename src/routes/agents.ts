@@ -89,8 +89,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const [agent] = await listLinkedAgents(db, user_id, { id: ended, limit: 1 })
     if (!agent?.revoked_at) return undefined
     const { provider, linked } = inWords(agent, now)
-    const whose = provider ? `of \u2068${provider.name}\u2069` : 'with a code'
-    return `Done: the agent ${whose}, linked ${linked.ago}, can do nothing any more.`
+    const which = provider
+      ? `of \u2068${provider.name}\u2069, linked ${linked.ago},`
+      : `linked with a code ${linked.ago}`
+    return `Done: the agent ${which} can do nothing any more.`
   }
 
   /** One by one: of very many each is ended on its own, whatever becomes of the rest. */

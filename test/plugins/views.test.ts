@@ -60,7 +60,14 @@ const PAGES: [template: string, data: object][] = [
     },
   ],
   ['agents', { live: [], ended: [] }],
-  ['agent', { agent: { ...linked, ended: when }, events: [{ what: 'x', at: 'y', address: 'z' }] }],
+  [
+    'agent',
+    {
+      agent: { ...linked, ended: when },
+      events: [{ what: 'x', at: 'y', address: 'z' }],
+      more: true,
+    },
+  ],
   [
     'delegations',
     {

@@ -167,3 +167,58 @@ test('what a provider linked before its person came waits for them', async (t) =
   t.notMatch((await grace.get('/agents')).body, /keep or remove it/)
   t.same(await rows('select * from delegations where subject = $1', 'grace'), [])
 })
+
+test('after a revocation the page says what is so, whatever its address claims', async (t) => {
+  const heidi = await Person.signedIn(app, 'heidi@example.com')
+  const notice = (body: string) => /<p class="done" role="status"[^>]*>([^<]*)</.exec(body)?.[1]
+  const shown = async (ended: string, person = heidi) =>
+    notice((await person.get(`/agents?ended=${ended}`)).body)
+  const [one, two] = [await linked(heidi), await linked(heidi)]
+  const stepUp = (await present(app, P.idJag(someone('heidi')))).json()
+  await confirm(heidi, stepUp.claim)
+  for (const ended of [one.registration_id, 'all', 'reg_unknown', 'x'])
+    t.equal(await shown(ended), undefined, 'nothing was ended')
+
+  const page = await heidi.get('/agents')
+  t.equal(notice(page.body), undefined)
+  t.match(page.body, /<details>\s*<summary>Revoke all 3<\/summary>\s*<form/, 'a second step')
+  const form = { registration_id: one.registration_id }
+  const after = await heidi.follow(heidi.submit(REVOKE, form))
+  const words = 'Done: the agent linked with a code just now can do nothing any more.'
+  t.equal(notice(after.body), words)
+  t.match(after.body, `<title>${words} · `)
+  t.match(after.body, /<p class="done" role="status" tabindex="-1" autofocus>/)
+  t.equal(await shown(two.registration_id), undefined, 'that one lives')
+  t.equal(
+    await shown(one.registration_id, await Person.signedIn(app, 'ivan@example.com')),
+    undefined,
+  )
+
+  await heidi.get('/agents')
+  const of = await heidi.follow(heidi.submit(REVOKE, { registration_id: stepUp.registration_id }))
+  t.match(notice(of.body), /^Done: the agent of \u2068Agents &amp; [^]*\u2069, linked just now,/)
+  const all = await heidi.follow(heidi.submit(REVOKE, { all: 'all' }))
+  t.equal(notice(all.body), 'Done: no agent acts for you any more.')
+  for (const ended of ['', '<script>', 'a b', 'x'.repeat(65)])
+    t.equal((await heidi.get(`/agents?ended=${encodeURIComponent(ended)}`)).statusCode, 400)
+  t.equal((await heidi.get('/agents?ended=a&ended=b')).statusCode, 400)
+})
+
+test('a long history is cut, and says so', async (t) => {
+  const judy = await Person.signedIn(app, 'judy@example.com')
+  const { registration_id: id } = await linked(judy)
+  t.notMatch((await history(judy, id)).body, 'Only the latest')
+  await pool.query(
+    `insert into audit_events (event, registration_id) select 'token.issued', $1 from generate_series(1, 100)`,
+    [id],
+  )
+  t.match((await history(judy, id)).body, 'Only the latest 100 are shown.')
+})
+
+test('signing out everywhere is one button beside signing out here', async (t) => {
+  const kim = await Person.signedIn(app, 'kim@example.com')
+  t.match(
+    (await kim.get('/agents')).body,
+    /action="[^"]*\/logout"[^]*<button>Sign out<\/button>\s*<button name="all" value="all">Sign out everywhere</,
+  )
+})
