@@ -38,6 +38,9 @@ export default fp(
       // A browser that piles them up would end with a request too large to read.
       if (waiting.length >= MOST_PENDING) for (const name of waiting) this.clearCookie(name)
       this.sealCookie(signIns.PENDING_COOKIE + outcome.state, outcome.pending, PENDING_SECONDS)
+      // A form that led here holds browsers to our own origin, through every redirect (CSP3 §6.4.2): then by a page.
+      if (this.request.headers['sec-fetch-site'] === 'same-origin')
+        return await this.page('leaving', { provider, continue_to: outcome.url })
       return this.redirect(outcome.url, 303)
     })
 

@@ -75,7 +75,7 @@ export async function listHistory(
     .execute()
 }
 
-/** Ends one registration and everything minted for it, unless it has ended already. */
+/** Ends one registration of the user's and everything minted for it, unless it has ended already. */
 export async function revokeRegistration(
   db: DatabaseTransaction,
   id: string,
@@ -85,6 +85,7 @@ export async function revokeRegistration(
     .updateTable('registrations')
     .set({ revoked_at: dbNow, generation: sql`generation + 1` })
     .where('id', '=', id)
+    .where('user_id', '=', audit.user_id)
     .where('revoked_at', 'is', null)
     .executeTakeFirst()
   if (numUpdatedRows === 1n)

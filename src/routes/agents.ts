@@ -112,7 +112,9 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       const of = issuer && subject ? { issuer, subject } : undefined
       if (of) {
         await lockSubject(tx, of)
-        await revokeSubject(tx, of, { address, details: BY_PERSON })
+        // Looked at again: the subject may have become another user's since.
+        const [still] = await listLinkedAgents(tx, user_id, { id, live: true, limit: 1 })
+        if (still) await revokeSubject(tx, of, { address, details: BY_PERSON })
       }
       await revokeRegistration(tx, id, { user_id, address, details: BY_PERSON })
     })

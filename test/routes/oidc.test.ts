@@ -58,6 +58,18 @@ test('WEB-18: the way to the provider has code, PKCE, state and nonce, none of t
   t.equal((await person.post('/login', { email: 'a@example.com' })).statusCode, 405)
 })
 
+test('from a form of ours the way to the provider is a page: browsers let forms lead to our own origin only', async (t) => {
+  const person = new OidcPerson(app, idp, 'bob')
+  const page = await person.get('/login?return_to=/agents', { 'sec-fetch-site': 'same-origin' })
+  t.match(page, { statusCode: 200, headers: { 'cache-control': 'no-store' } })
+  const url = /http-equiv="refresh" content="0; url=([^"]*)"/.exec(page.body)![1]!
+  t.match(page.body, `href="${url}"`, 'and a link')
+  const callback = await idp.signIn(url.replaceAll('&amp;', '&'), 'bob', person.there)
+  t.equal((await person.get(callback.slice(ISSUER.length))).headers.location, `${ISSUER}/agents`)
+  const from = { 'sec-fetch-site': 'cross-site' }
+  t.equal((await person.at(app).get('/login', from)).statusCode, 303)
+})
+
 test('a sign-in at the provider is an account here, the same each time, and leads on', async (t) => {
   const person = new OidcPerson(app, idp, 'alice')
   const answer = await person.signIn('/agents')
