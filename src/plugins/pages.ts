@@ -102,7 +102,7 @@ function problemWords(status: number): { title: string; text: string } {
     case 404:
       return {
         title: 'There is nothing here',
-        text: 'The address may be mistyped, or this server has no sign-in set up yet.',
+        text: 'The address may be mistyped, or what was there is gone.',
       }
     case 500:
       return {

@@ -36,6 +36,8 @@ export default fp(
         issuer: config.ISSUER,
         resourceName: config.RESOURCE_NAME,
         brand: app.brand,
+        // After an upgrade no page meets the style that a browser kept.
+        styleVersion: app.stylesheet.etag.slice(1, 9),
         signIn: config.SIGN_IN !== 'none',
       },
     })

@@ -79,6 +79,21 @@ export async function knowsProvider(
   return row !== undefined
 }
 
+/** From now on the provider's word for the subject is no longer enough: its person is asked again. */
+export async function removeDelegation(
+  db: DatabaseTransaction,
+  { issuer, subject }: Subject,
+  audit: { address: string; details: Record<string, string> },
+): Promise<void> {
+  const removed = await db
+    .deleteFrom('delegations')
+    .where('issuer', '=', issuer)
+    .where('subject', '=', subject)
+    .returning('user_id')
+    .executeTakeFirst()
+  if (removed) await recordAudit(db, { event: 'delegation.removed', ...removed, ...audit })
+}
+
 /**
  * Ends what a provider's subject may do: its registrations with everything minted for them, and the delegation. The
  * delegation first, as everywhere: a first sign-in, which locks no subject, would deadlock with the other order.
@@ -88,12 +103,7 @@ export async function revokeSubject(
   { issuer, subject }: Subject,
   audit: { address: string; details: Record<string, string> },
 ): Promise<void> {
-  const delegation = await db
-    .deleteFrom('delegations')
-    .where('issuer', '=', issuer)
-    .where('subject', '=', subject)
-    .returning('user_id')
-    .executeTakeFirst()
+  await removeDelegation(db, { issuer, subject }, audit)
   const revoked = await db
     .updateTable('registrations')
     .set({ revoked_at: dbNow, generation: sql`generation + 1` })
@@ -106,7 +116,6 @@ export async function revokeSubject(
     const of = user_id ? { registration_id, user_id } : { registration_id }
     await recordAudit(db, { event: 'registration.revoked', ...of, ...audit })
   }
-  if (delegation) await recordAudit(db, { event: 'delegation.removed', ...delegation, ...audit })
 }
 
 /**

@@ -10,7 +10,7 @@ import {
   revokeRegistration,
   type LinkedAgent,
 } from '../repositories/agents.js'
-import { lockSubject, revokeSubject } from '../repositories/delegations.js'
+import { lockSubject, removeDelegation } from '../repositories/delegations.js'
 import { AgentLink, AgentsLink, RevokeAgentsBody } from '../schemas/pages.js'
 
 const MOST_AGENTS = 200
@@ -102,7 +102,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       await revoke(agent, person, address)
   }
 
-  /** With its provider's delegation: otherwise the provider's next assertion would bring the agent back. */
+  /** With its provider's delegation, or the provider's next assertion would bring it back; other agents go on. */
   async function revoke(
     { id, issuer, subject }: LinkedAgent,
     { user_id }: Person,
@@ -114,7 +114,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         await lockSubject(tx, of)
         // Looked at again: the subject may have become another user's since.
         const [still] = await listLinkedAgents(tx, user_id, { id, live: true, limit: 1 })
-        if (still) await revokeSubject(tx, of, { address, details: BY_PERSON })
+        if (still) await removeDelegation(tx, of, { address, details: BY_PERSON })
       }
       await revokeRegistration(tx, id, { user_id, address, details: BY_PERSON })
     })

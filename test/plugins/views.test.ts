@@ -47,6 +47,7 @@ const PAGES: [template: string, data: object][] = [
   ['claim-over', over('wrong_account')],
   ['claim-over', over('already_done')],
   ['claim-over', over('declined')],
+  ['claim-over', over('too_many_today')],
   [
     'agents',
     {
@@ -83,6 +84,7 @@ const PAGES: [template: string, data: object][] = [
   ['login', { return_to: '/claim?a', providers: [...chooser, ...chooser] }],
   ['problem', { title: 'That did not work', text: 'Try again.' }],
   ['sign-in-failed', { title: 'No', text: 'Try again.', retry: 'http://localhost:8000/login' }],
+  ['leaving', { provider: { name: 'Acme' }, continue_to: 'https://id.acme.example/auth?a=b&c' }],
   ['signed-out', { continue_to: 'http://localhost:8000/' }],
   ['signed-out', { provider: { name: 'Acme' }, continue_to: 'https://id.acme.example/end?a=b&c' }],
 ]
