@@ -3,6 +3,7 @@ import { t } from 'tap'
 import { browserTest, testSite, type Site } from './fixtures/browser.js'
 import { fits, inspect } from './fixtures/inspect.js'
 import { testProvider } from './fixtures/provider.js'
+import { ask, open, signIn } from './fixtures/screen.js'
 import { tour, type Words } from './fixtures/tour.js'
 
 /** The elements in order: what hostile words must not change. */
@@ -26,6 +27,11 @@ for (const [what, words] of Object.entries(HOSTILE)) {
   }
   sites.push({ what, words, site: await testSite(t, env) })
 }
+const LOGO = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 900 9" onload="alert(1)"><script>alert(1)</script></svg>`
+const branded = await testSite(t, {
+  BRAND_COLOR: '#867600',
+  BRAND_LOGO_URI: `data:image/svg+xml,${encodeURIComponent(LOGO)}`,
+})
 const skeletons = new Map<string, string>()
 
 browserTest('WEB-17: every page is for everybody, on any screen', [site.url], async (t, browse) => {
@@ -37,6 +43,21 @@ browserTest('WEB-17: every page is for everybody, on any screen', [site.url], as
     t.notMatch(await page.title(), /undefined|null|\[object/)
   })
 })
+
+browserTest(
+  "the deployer's logo and colour take nothing from a page",
+  [branded.url],
+  async (t, browse) => {
+    const page = await browse()
+    await page.goto(branded.url)
+    t.equal(await page.evaluate('document.images[0].naturalWidth > 0'), true, 'the logo is there')
+    const asked = await ask(branded, PLAIN.email)
+    await open(page, asked)
+    await inspect(t, page, 'sign-in')
+    await signIn(page, PLAIN.email)
+    await inspect(t, page, 'claim')
+  },
+)
 
 for (const { what, words, site: hostile } of sites)
   browserTest(
