@@ -1,6 +1,7 @@
 /** `registrar issuers`: the trust list. Replicas read it with every assertion, so a change is in force at once. */
 import type { Command } from 'commander'
 import type { Config } from './config.js'
+import { inTransaction } from './database.js'
 import { ALGORITHMS, canonicalDomain, issuerFaults } from './domain/issuer.js'
 import { recordAudit, type AuditEvent } from './repositories/audit-events.js'
 import { findIssuer, listIssuers, putIssuer, stopIssuer } from './repositories/issuers.js'
@@ -80,7 +81,7 @@ export function addIssuerCommands(program: Command, withDatabase: WithDatabase):
         const before = await findIssuer(db, issuer)
         if (before && before.multi_tenant !== entry.multi_tenant)
           throw new Error('--multi-tenant cannot change: it is part of how its subjects are known.')
-        await db.transaction().execute(async (tx) => {
+        await inTransaction(db, async (tx) => {
           const added = await putIssuer(tx, entry)
           await audit(tx, added ? 'issuer.added' : 'issuer.changed', issuer)
         })
@@ -94,7 +95,7 @@ export function addIssuerCommands(program: Command, withDatabase: WithDatabase):
       .description(`${what}; its security events still revoke`)
       .action((issuer: string) =>
         withDatabase(async (db) => {
-          await db.transaction().execute(async (tx) => {
+          await inTransaction(db, async (tx) => {
             if (!(await stopIssuer(tx, issuer, column))) unknown(issuer)
             await audit(tx, `issuer.${verb}d`, issuer)
           })

@@ -3,7 +3,7 @@
 import { Command, InvalidArgumentError } from 'commander'
 import { addIssuerCommands } from './cli-issuers.js'
 import { readConfig, type Config } from './config.js'
-import { connect, requireMigrations, sentence } from './database.js'
+import { connect, inTransaction, requireMigrations, sentence } from './database.js'
 import { hashSecret, newId, newSecret } from './domain/secrets.js'
 import { migrate, migrationStatus } from './migrations.js'
 import { openDatabase } from './open-database.js'
@@ -59,7 +59,7 @@ servers
     withDatabase(async (db) => {
       const id = newId('rs_')
       const secret = newSecret('rss_')
-      await db.transaction().execute(async (tx) => {
+      await inTransaction(db, async (tx) => {
         const row = { id, name, secret_hash: hashSecret(secret) }
         if (!(await resourceServers.insertResourceServer(tx, row)))
           throw new Error(`There is a resource server named ${name} already.`)
@@ -73,7 +73,7 @@ servers
   .description('remove one: its credentials stop working at once')
   .action((idOrName: string) =>
     withDatabase(async (db) => {
-      const removed = await db.transaction().execute(async (tx) => {
+      const removed = await inTransaction(db, async (tx) => {
         const details = await resourceServers.deleteResourceServer(tx, idOrName)
         if (!details) throw new Error(`There is no resource server ${idOrName}.`)
         await recordAudit(tx, { event: 'resource_server.removed', details })

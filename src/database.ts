@@ -1,9 +1,10 @@
 /** Connections to Postgres: every wait is bounded, so that beyond it a caller gets 503 and may try again. */
 import type { Socket } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Kysely, PostgresDialect } from 'kysely'
 import pg from 'pg'
 import { pendingMigrations } from './migrations.js'
-import type { Database, Tables } from './repositories/tables.js'
+import type { Database, DatabaseTransaction, Tables } from './repositories/tables.js'
 
 const TIMEOUTS = {
   connectionTimeoutMillis: 3_000,
@@ -13,6 +14,8 @@ const TIMEOUTS = {
 }
 /** Longer than Postgres takes to give up by itself: after it the network or the whole machine is gone. */
 const SILENCE_MS = 7_000
+const MOST_RETRIES = 3
+const RETRY_SPREAD_MS = 50
 
 /** Ends with `pool.end()`. */
 export function connect(
@@ -42,6 +45,25 @@ export function connect(
   return { pool, db: new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) }) }
 }
 
+/**
+ * Commits what `work` does, or nothing. After a deadlock or a serialization failure, which leave nothing behind, `work`
+ * runs again: it must have no effect outside `tx`.
+ */
+export async function inTransaction<Result>(
+  db: Database,
+  work: (tx: DatabaseTransaction) => Promise<Result>,
+): Promise<Result> {
+  for (let retries = 0; ; retries += 1) {
+    try {
+      return await db.transaction().execute(work)
+    } catch (error) {
+      if (retries === MOST_RETRIES || !isConflict(error)) throw error
+      // Apart from each other, or those who collided would collide again.
+      await sleep(Math.random() * RETRY_SPREAD_MS)
+    }
+  }
+}
+
 /** @throws when this version needs migrations that the database lacks. */
 export async function requireMigrations(pool: pg.Pool): Promise<void> {
   const pending = await pendingMigrations(pool)
@@ -56,6 +78,11 @@ export function sentence(error: unknown): string {
   const { errors: [first] = [error] } = error as Partial<AggregateError>
   const { message, syscall } = first as NodeJS.ErrnoException
   return syscall === 'connect' ? `The database cannot be reached: ${message}` : message
+}
+
+/** serialization_failure, deadlock_detected: others hold the rows, and soon will not. */
+function isConflict(error: unknown): boolean {
+  return ['40001', '40P01'].includes(String((error as { code?: unknown } | null)?.code))
 }
 
 /** pg's own timeout for a query would put the deaf connection back into the pool. */

@@ -55,6 +55,11 @@ test('a source imports only what DESIGN §2 lets it', async (t) => {
   t.same(sources('src').flatMap(violations), [])
 })
 
+test('C35: every transaction is one that runs again after a deadlock', async (t) => {
+  const direct = sources('src').filter((file) => /\.transaction\(\)/.test(read('src', file)))
+  t.same(direct, ['database.ts'])
+})
+
 test('a source has at most 300 lines and a test at most 400', async (t) => {
   t.same([...longer('src', 300), ...longer('test', 400)], [])
 })

@@ -1,12 +1,14 @@
 /** The database, at the version this code was written for. */
 import fp from 'fastify-plugin'
-import { connect, requireMigrations } from '../database.js'
+import { connect, inTransaction, requireMigrations } from '../database.js'
 import { pendingMigrations } from '../migrations.js'
-import type { Database } from '../repositories/tables.js'
+import type { Database, DatabaseTransaction } from '../repositories/tables.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
     db: Database
+    /** `work` may run again: it must have no effect outside `tx`. */
+    transaction<Result>(work: (tx: DatabaseTransaction) => Promise<Result>): Promise<Result>
     /** Names of migrations that this version needs and the database lacks. */
     pendingMigrations(): Promise<string[]>
   }
@@ -21,6 +23,7 @@ export default fp(
       onLost: (message) => app.log.warn(message),
     })
     app.decorate('db', db)
+    app.decorate('transaction', (work) => inTransaction(db, work))
     app.decorate('pendingMigrations', () => pendingMigrations(pool))
     // Not db.destroy(), which does nothing before the first query of Kysely's.
     app.addHook('onClose', async () => pool.end())

@@ -37,9 +37,9 @@ const COMPACT = /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/
 export default fp(
   async (app) => {
     const sealingKeys = app.config.secrets.map((secret) => deriveKey(secret, 'signing-key-seal'))
-    const rows = await app.db
-      .transaction()
-      .execute(async (tx) => loadSigningKeys(tx, async () => createKey(sealingKeys[0]!)))
+    const rows = await app.transaction(async (tx) =>
+      loadSigningKeys(tx, async () => createKey(sealingKeys[0]!)),
+    )
     const signing = rows.at(-1)!
     const privateJwk = unseal(sealingKeys, signing.kid, signing.private_jwk_sealed)
     if (privateJwk === undefined)

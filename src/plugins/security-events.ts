@@ -54,7 +54,7 @@ export default fp(
       { subject, jti, revoked }: { subject: string; jti: string; revoked: boolean },
       address: string,
     ): Promise<void> {
-      await db.transaction().execute(async (tx) => {
+      await app.transaction(async (tx) => {
         await lockSubject(tx, { issuer, subject })
         if (!(await spendAssertion(tx, kind, { issuer, jti }))) return
         const details = { issuer, jti, kind }

@@ -57,7 +57,7 @@ export default fp(
         const id_hash = hashSecret(id)
         const id_token_sealed =
           idToken === undefined ? null : seal(keys[0]!, id_hash.toString('hex'), idToken)
-        await db.transaction().execute(async (tx) => {
+        await app.transaction(async (tx) => {
           if (before) await sessions.deleteSession(tx, before)
           await sessions.insertSession(tx, { id_hash, user_id, issuer, id_token_sealed })
           await recordAudit(tx, { event: 'session.started', user_id, address })
@@ -69,7 +69,7 @@ export default fp(
     app.decorateReply('endSession', async function (this: FastifyReply, everywhere) {
       const { address } = this.request
       const hash = this.request.sessionHash()
-      const ended = await db.transaction().execute(async (tx) => {
+      const ended = await app.transaction(async (tx) => {
         const session = hash && (await sessions.deleteSession(tx, hash))
         if (!session) return undefined
         const { user_id } = session

@@ -59,7 +59,7 @@ export default fp(
       'completeSignIn',
       async function (this: FastifyReply, signIn, return_to, idToken) {
         const { address } = this.request
-        const user_id = await db.transaction().execute(async (tx) => {
+        const user_id = await app.transaction(async (tx) => {
           const details = { reason: 'their address became another account’s' }
           const row = { ...signIn, newUserId: newId('user_') }
           const { created, first, user_id: id } = await signInUser(tx, row, { address, details })

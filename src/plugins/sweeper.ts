@@ -23,7 +23,7 @@ export default fp(
     })
 
     async function sweepOnce(): Promise<number> {
-      const told = await app.db.transaction().execute((tx) => recordExpiries(tx, BATCH))
+      const told = await app.transaction((tx) => recordExpiries(tx, BATCH))
       return Math.max(told, await purgeExpired(app.db, BATCH))
     }
 

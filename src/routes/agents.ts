@@ -108,7 +108,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     { user_id }: Person,
     address: string,
   ): Promise<void> {
-    await db.transaction().execute(async (tx) => {
+    await app.transaction(async (tx) => {
       const of = issuer && subject ? { issuer, subject } : undefined
       if (of) {
         await lockSubject(tx, of)

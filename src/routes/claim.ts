@@ -85,7 +85,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       const given = text === undefined ? undefined : classifyLoginHint(text)
       if (text !== undefined && !given) throw invalidLoginHint()
       const tokenHash = hashSecret(body.claim_token)
-      return db.transaction().execute((tx) => renew(tx, tokenHash, given, address))
+      return app.transaction((tx) => renew(tx, tokenHash, given, address))
     },
   )
 
@@ -129,9 +129,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const before = decide(await registrations.findByClaimToken(db, tokenHash))
     if (!before.ok) throw REFUSALS[before.reason]()
     const verified = await app.verifyIdJag(idJag)
-    const outcome = await db
-      .transaction()
-      .execute((tx) => claimAs(tx, tokenHash, verified, address))
+    const outcome = await app.transaction((tx) => claimAs(tx, tokenHash, verified, address))
     switch (outcome.kind) {
       case 'refused':
         throw outcome.error

@@ -77,7 +77,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       const { body, address } = request
       const token = body.claim_attempt_token
       const person = (await request.person())!
-      const outcome = await db.transaction().execute((tx) => complete(tx, body, person, address))
+      const outcome = await app.transaction((tx) => complete(tx, body, person, address))
       switch (outcome.kind) {
         case 'settled':
           return reply.seeOther(claimPath(token))

@@ -41,7 +41,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       // Postgres cannot even be asked about it.
       if (`${issuer}${subject}`.includes('\0')) throw invalidRequest('No subject has such a name.')
       const { address } = request
-      await db.transaction().execute(async (tx) => {
+      await app.transaction(async (tx) => {
         await delegations.lockSubject(tx, { issuer, subject })
         const waiting = await delegations.listSetAside(tx, user_id)
         const theirs = waiting.some((row) => row.issuer === issuer && row.subject === subject)

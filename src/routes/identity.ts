@@ -42,7 +42,7 @@ type Presented =
   | { kind: 'refused'; error: OAuthError }
 
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
-  const { config, db, keys, ceremonies } = app
+  const { config, keys, ceremonies } = app
   const allScopes = Object.keys(config.SCOPES)
 
   app.post(
@@ -68,7 +68,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
 
   async function registerAnonymous(address: string) {
     const { row, claim_token } = newRegistration('anonymous', address)
-    const { generation, claim_expires_at } = await db.transaction().execute(async (tx) => {
+    const { generation, claim_expires_at } = await app.transaction(async (tx) => {
       const inserted = await insertRegistration(tx, row)
       await recordAudit(tx, { event: 'assertion.issued', registration_id: row.id, address })
       return inserted
@@ -86,7 +86,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     if (!hint) throw invalidLoginHint()
     const { row, claim_token } = newRegistration('service_auth', address)
     const ceremony = ceremonies.mint(hinted(hint), address)
-    const { claim_expires_at } = await db.transaction().execute(async (tx) => {
+    const { claim_expires_at } = await app.transaction(async (tx) => {
       const inserted = await insertRegistration(tx, row)
       await startAttempt(tx, row.id, ceremony.attempt)
       return inserted
@@ -99,7 +99,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
 
   async function registerWithAssertion(idJag: string, address: string) {
     const verified = await app.verifyIdJag(idJag)
-    const outcome = await db.transaction().execute((tx) => present(tx, verified, address))
+    const outcome = await app.transaction((tx) => present(tx, verified, address))
     switch (outcome.kind) {
       case 'refused':
         throw outcome.error

@@ -12,7 +12,7 @@ import { revokeToken } from '../repositories/tokens.js'
 import { RevokeBody } from '../schemas/revoke.js'
 
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
-  const { config, db, keys } = app
+  const { config, keys } = app
 
   app.post(
     '/oauth2/revoke',
@@ -36,7 +36,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
 
   /** By `jti`: the same token has several valid spellings, its text would be no key. */
   async function endToken({ jti, exp, registration_id }: AccessTokenClaims, address: string) {
-    await db.transaction().execute(async (tx) => {
+    await app.transaction(async (tx) => {
       if (await revokeToken(tx, jti, exp))
         await recordAudit(tx, {
           event: 'token.revoked',
@@ -48,7 +48,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   }
 
   async function endGeneration({ sub, generation, jti }: AssertionClaims, address: string) {
-    await db.transaction().execute(async (tx) => {
+    await app.transaction(async (tx) => {
       if (await raiseGeneration(tx, sub, generation))
         await recordAudit(tx, {
           event: 'assertion.revoked',

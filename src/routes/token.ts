@@ -101,7 +101,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       config.ASSERTION_TTL_SECONDS,
       new Date(),
     )
-    await db.transaction().execute(async (tx) => {
+    await app.transaction(async (tx) => {
       if (!(await useClaimToken(tx, registration.id, CLAIM_TOKEN_GRACE_MS)))
         throw POLL_REFUSALS.spent()
       await recordAudit(
