@@ -2,6 +2,7 @@
 import { Type, type Static, type TSchema } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import { crossFaults, isLocal, parseUrl } from './config-faults.js'
+import { LIMITS, NO_LIMITS, type LimitName, type Limits } from './domain/limits.js'
 
 /** RFC 6749 §3.3 scope-token. */
 const SCOPE = '^[\\x21\\x23-\\x5B\\x5D-\\x7E]+$'
@@ -17,6 +18,9 @@ const OidcProvider = Type.Object(
   { additionalProperties: false },
 )
 export type OidcProvider = Static<typeof OidcProvider>
+
+const perHour = Type.Optional(Type.Integer({ minimum: 0, maximum: 1_000_000 }))
+const LIMIT_NAMES = Object.keys(LIMITS) as LimitName[]
 
 const oneOf = <T extends string>(...names: T[]) => Type.Union(names.map((n) => Type.Literal(n)))
 
@@ -65,6 +69,11 @@ const Settings = Type.Object({
   IDENTITY_ASSERTION_FIRST_CONTACT: oneOf('provision', 'confirm', 'refuse'),
   LEGACY_REVOCATION: Type.Boolean({ default: true }),
   CLOCK_SKEW_SECONDS: Type.Integer({ default: 60, minimum: 0, maximum: 300 }),
+  RATE_LIMITS: Type.Optional(
+    Type.Object(Object.fromEntries(LIMIT_NAMES.map((name) => [name, perHour])), {
+      additionalProperties: false,
+    }),
+  ),
   TRUST_PROXY: Type.Array(Type.String(), { default: [] }),
   LOG_LEVEL: oneOf('trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'),
 })
@@ -76,6 +85,8 @@ export interface Config extends Static<typeof Settings> {
   secrets: Buffer[]
   /** Whom people sign in with when SIGN_IN is `oidc`: OIDC_PROVIDERS, or the one of OIDC_ISSUER. */
   oidcProviders: OidcProvider[]
+  /** RATE_LIMITS over the defaults; with a local issuer and without RATE_LIMITS none. */
+  rateLimits: Limits
 }
 
 /** Carries one line per fault; its message lists them all. */
@@ -109,7 +120,13 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   }
   const typed = settings as Static<typeof Settings>
   const secrets = typed.SECRET.map((text) => Buffer.from(text, 'base64'))
-  const config: Config = { ...typed, local, secrets, oidcProviders: oidcProviders(typed) }
+  const config: Config = {
+    ...typed,
+    local,
+    secrets,
+    oidcProviders: oidcProviders(typed),
+    rateLimits: local && !typed.RATE_LIMITS ? NO_LIMITS : { ...LIMITS, ...typed.RATE_LIMITS },
+  }
   const scopesRead = Value.Check(Settings.properties.SCOPES, typed.SCOPES)
   const faults = new Set([...schemaFaults(settings), ...crossFaults(config, scopesRead)])
   if (faults.size > 0) throw new ConfigError([...faults])
