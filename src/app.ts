@@ -16,6 +16,7 @@ import providers from './plugins/providers.js'
 import forms from './plugins/forms.js'
 import http from './plugins/http.js'
 import keys from './plugins/keys.js'
+import limits from './plugins/limits.js'
 import oidc from './plugins/oidc.js'
 import pages from './plugins/pages.js'
 import sealedCookies from './plugins/sealed-cookies.js'
@@ -86,6 +87,7 @@ async function registerAll(app: FastifyInstance, config: Config): Promise<void> 
   await app.register(closing)
   await app.register(http)
   await app.register(database)
+  await app.register(limits)
   await app.register(keys)
   await app.register(ceremonies)
   await app.register(documents)

@@ -48,6 +48,16 @@ export const tooManyCodes = () =>
     },
   )
 
+/** `limit`: which one, for the log. */
+export const rateLimited = (limit: string, headers: Record<string, string>, seconds: number) =>
+  Object.assign(
+    new OAuthError(429, 'rate_limited', 'Too many requests. Wait as long as Retry-After says.', {
+      ...headers,
+      'retry-after': String(seconds),
+    }),
+    { cause: limit },
+  )
+
 const tryAgain = (description: string) =>
   new OAuthError(503, 'temporarily_unavailable', description, { 'retry-after': '5' })
 

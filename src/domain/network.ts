@@ -1,22 +1,47 @@
-/** Whether two network addresses are neighbours: what tells an agent that runs beside its person from one elsewhere. */
+/** Network addresses: whether two are neighbours, and which of them are counted as one caller. */
 
-/** Undefined when they cannot be compared: of different families, or one is unknown. */
+/**
+ * What tells an agent that runs beside its person from one elsewhere. Undefined when they cannot be compared: of different families, or one is
+ * unknown.
+ */
 export function areNeighbours(one: string | null, other: string | null): boolean | undefined {
   const [a, b] = [neighbourhood(one), neighbourhood(other)]
   if (!a || !b || a.family !== b.family) return undefined
   return a.network === b.network
 }
 
-/** IPv4: the /24. IPv6: the /48, which is what a site gets (RFC 6177 §2). An IPv4-mapped address is an IPv4 one. */
+/**
+ * What limits count by: an IPv4 address, or the /64 of an IPv6 one, all of which its owner has. What is no address, as of a
+ * connection that is gone, is counted as one.
+ */
+export function countedNetwork(address: string | undefined): string {
+  const parts = partsOf(address ?? '')
+  if (!parts) return 'unknown'
+  if (parts.family === 4) return parts.bytes.join('.')
+  return `${parts.groups
+    .slice(0, 4)
+    .map((group) => group.toString(16))
+    .join(':')}::/64`
+}
+
+/** IPv4: the /24. IPv6: the /48, which is what a site gets (RFC 6177 §2). */
 function neighbourhood(address: string | null): { family: 4 | 6; network: string } | undefined {
-  if (address === null) return undefined
-  if (/^\d+(\.\d+){3}$/.test(address)) return { family: 4, network: address.replace(/\.\d+$/, '') }
+  const parts = partsOf(address ?? '')
+  if (!parts) return undefined
+  return parts.family === 4
+    ? { family: 4, network: parts.bytes.slice(0, 3).join('.') }
+    : { family: 6, network: parts.groups.slice(0, 3).join(':') }
+}
+
+/** An IPv4-mapped address is an IPv4 one. */
+function partsOf(
+  address: string,
+): { family: 4; bytes: number[] } | { family: 6; groups: number[] } | undefined {
+  if (/^\d+(\.\d+){3}$/.test(address)) return { family: 4, bytes: address.split('.').map(Number) }
   const groups = ipv6Groups(address)
   if (!groups) return undefined
-  const [high, low] = groups.slice(6) as [number, number]
-  if (groups.slice(0, 6).join() === '0,0,0,0,0,65535')
-    return { family: 4, network: [high >> 8, high & 255, low >> 8].join('.') }
-  return { family: 6, network: groups.slice(0, 3).join(':') }
+  if (groups.slice(0, 6).join() !== '0,0,0,0,0,65535') return { family: 6, groups }
+  return { family: 4, bytes: groups.slice(6).flatMap((group) => [group >> 8, group & 255]) }
 }
 
 /** Its eight groups; the URL parser knows every way to write one. */

@@ -15,8 +15,8 @@ import { findUserByContact, insertUser, lockEmail } from '../repositories/users.
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** Everything that needs no write. Throws what the caller is told. */
-    verifyIdJag(assertion: string): Promise<VerifiedIdJag>
+    /** Everything but what spends it. Throws what the caller is told, also that its limit is reached. */
+    verifyIdJag(assertion: string, reply: Pick<FastifyReply, 'limit'>): Promise<VerifiedIdJag>
     /**
      * Spends the assertion and finds its user. A refusal is returned, not thrown: the transaction commits, so that
      * the assertion stays spent.
@@ -85,16 +85,19 @@ export default fp(
     }
     const maxAge = config.ID_JAG_MAX_AUTH_AGE_SECONDS
 
-    app.decorate('verifyIdJag', async (assertion) => {
+    app.decorate('verifyIdJag', async (assertion, reply) => {
       const jwt = parseJwt(assertion)
       if (!jwt) throw invalidRequest('The assertion is not a JWT in compact form.')
       const issuer = await trustedIssuer(jwt.payload.iss)
+      await reply.limit('identity_assertion_per_ip')
       const badSignature = await app.checkSignature(assertion, jwt, issuer)
       if (badSignature === 'keys_unavailable') throw providerAway()
       if (badSignature)
         throw refuse('invalid_signature', 'The signature does not hold.', badSignature)
       const checked = idJags.checkIdJag(jwt, issuer, settings, new Date())
       if (!checked.ok) throw REFUSALS[checked.reason]()
+      // Not before: what is everybody's must not be used up by whoever can write an issuer's name.
+      await reply.limit('identity_assertion')
       return { ...checked.idJag, issuer, jwt }
     })
 
@@ -187,7 +190,7 @@ export default fp(
       }
     }
   },
-  { name: 'id-jags', dependencies: ['database', 'providers'] },
+  { name: 'id-jags', dependencies: ['database', 'limits', 'providers'] },
 )
 
 function refuse(error: string, description: string, reason?: string): OAuthError {

@@ -6,6 +6,7 @@ const OVER = {
   spent_assertions: sql`expires_at < now()`,
   // An access token is refused by its own exp from then on.
   revoked_tokens: sql`expires_at < now() - interval '1 hour'`,
+  rate_limits: sql`started_at < now() - interval '1 hour'`,
   sessions: sql`created_at < now() - interval '1 day'`,
 } as const
 

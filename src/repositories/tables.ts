@@ -91,6 +91,7 @@ export interface Tables {
     interval_seconds: number
     slow_down: boolean
   }
+  rate_limits: { name: string; key: string; count: number; started_at: Time }
   revoked_tokens: { jti: string; expires_at: Time }
   signing_keys: {
     kid: string

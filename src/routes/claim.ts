@@ -1,5 +1,6 @@
 /** POST /agent/identity/claim: a ceremony is started or renewed, or replaced by a provider's assertion (PROTOCOL §6). */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import type { FastifyReply } from 'fastify'
 import {
   decideAssertionClaim,
   decideStart,
@@ -35,7 +36,9 @@ const claimed = () =>
     'This registration is claimed, or being claimed, already.',
   )
 
-const REFUSALS: Record<StartReason | AssertionClaimReason, () => OAuthError> = {
+type Reason = StartReason | AssertionClaimReason
+
+const REFUSALS: Record<Reason, () => OAuthError> = {
   unknown: () => new OAuthError(401, 'invalid_claim_token', 'This claim token is not known here.'),
   claimed,
   claimed_or_in_flight: claimed,
@@ -73,11 +76,11 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       bodyLimit: JSON_BODY_LIMIT,
       schema: { body: ClaimBody, response: { 200: ClaimAnswer } },
     },
-    async ({ body, address }) => {
+    async ({ body }, reply) => {
       if (body.type === 'identity_assertion') {
         if (!config.IDENTITY_TYPES.includes(body.type)) throw notEnabled(body.type)
         if (body.assertion === undefined) throw invalidRequest('assertion is required.')
-        return claimWithAssertion(hashSecret(body.claim_token), body.assertion, address)
+        return claimWithAssertion(hashSecret(body.claim_token), body.assertion, reply)
       }
       if (body.login_hint !== undefined && body.email !== undefined)
         throw invalidRequest('Give login_hint or email, not both.')
@@ -85,7 +88,9 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       const given = text === undefined ? undefined : classifyLoginHint(text)
       if (text !== undefined && !given) throw invalidLoginHint()
       const tokenHash = hashSecret(body.claim_token)
-      return app.transaction((tx) => renew(tx, tokenHash, given, address))
+      const outcome = await app.transaction((tx) => renew(tx, tokenHash, given, reply))
+      if (!outcome.ok) throw await refusal(outcome.reason, reply)
+      return outcome.answer
     },
   )
 
@@ -93,8 +98,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     tx: DatabaseTransaction,
     tokenHash: Buffer,
     given: LoginHint | undefined,
-    address: string,
-  ): Promise<Initiated> {
+    reply: FastifyReply,
+  ): Promise<{ ok: true; answer: Initiated } | { ok: false; reason: StartReason }> {
     const id = await registrations.lockByClaimToken(tx, tokenHash)
     const state = await registrations.findByClaimToken(tx, tokenHash)
     const wrongCodes = id ? await countRecentWrongCodes(tx, id) : 0
@@ -103,8 +108,13 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       { last: state?.claimant, given, wrongCodes },
       state?.now ?? new Date(),
     )
-    if (!decision.ok) throw REFUSALS[decision.reason]()
-    return await initiate(tx, decision.registration.id, decision.claimant, address)
+    if (!decision.ok) return decision
+    const { registration, claimant } = decision
+    // Also for the last hint, which was not given again.
+    if (claimant.login_hint !== null)
+      await reply.limit('ceremonies_per_hint', { key: claimant.login_hint, db: tx })
+    const answer = await initiate(tx, registration.id, claimant, reply.request.address)
+    return { ok: true, answer }
   }
 
   async function initiate(
@@ -124,11 +134,12 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     }
   }
 
-  async function claimWithAssertion(tokenHash: Buffer, idJag: string, address: string) {
+  async function claimWithAssertion(tokenHash: Buffer, idJag: string, reply: FastifyReply) {
+    const { address } = reply.request
     // Looked at before the assertion is spent on it, and again under the lock.
     const before = decide(await registrations.findByClaimToken(db, tokenHash))
-    if (!before.ok) throw REFUSALS[before.reason]()
-    const verified = await app.verifyIdJag(idJag)
+    if (!before.ok) throw await refusal(before.reason, reply)
+    const verified = await app.verifyIdJag(idJag, reply)
     const outcome = await app.transaction((tx) => claimAs(tx, tokenHash, verified, address))
     switch (outcome.kind) {
       case 'refused':
@@ -148,6 +159,12 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         }
       }
     }
+  }
+
+  async function refusal(reason: Reason, reply: FastifyReply): Promise<OAuthError> {
+    // After the look-up: whoever shares the network of somebody who guesses goes on.
+    if (reason === 'unknown') await reply.limit('unknown_claim_tokens_per_ip')
+    return REFUSALS[reason]()
   }
 
   function decide(state: registrations.ClaimState | undefined) {

@@ -1,5 +1,6 @@
 /** POST /agent/identity: an agent registers (PROTOCOL §5). */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import type { FastifyReply } from 'fastify'
 import { WRONG_CODES_PER_DAY } from '../domain/claim.js'
 import { hinted, type CeremonyBlock } from '../domain/ceremony.js'
 import { classifyLoginHint } from '../domain/login-hint.js'
@@ -52,16 +53,17 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       bodyLimit: JSON_BODY_LIMIT,
       schema: { body: IdentityBody, response: { 200: IdentityAnswer } },
     },
-    async (request) => {
-      const { body, address } = request
+    async ({ body, address }, reply) => {
       if (!config.IDENTITY_TYPES.includes(body.type)) throw notEnabled(body.type)
       switch (body.type) {
         case 'anonymous':
+          await reply.limit('anonymous_per_ip')
+          await reply.limit('anonymous')
           return registerAnonymous(address)
         case 'service_auth':
-          return registerWithHint(body.login_hint, address)
+          return registerWithHint(body.login_hint, reply)
         case 'identity_assertion':
-          return registerWithAssertion(body.assertion, address)
+          return registerWithAssertion(body.assertion, reply)
       }
     },
   )
@@ -81,9 +83,13 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   }
 
   /** Whether the address has an account is not looked at: both get the same answer in the same time. */
-  async function registerWithHint(loginHint: string, address: string) {
+  async function registerWithHint(loginHint: string, reply: FastifyReply) {
+    const { address } = reply.request
     const hint = classifyLoginHint(loginHint)
     if (!hint) throw invalidLoginHint()
+    await reply.limit('service_auth_per_ip')
+    await reply.limit('service_auth')
+    await reply.limit('ceremonies_per_hint', { key: hint.value, db })
     const { row, claim_token } = newRegistration('service_auth', address)
     const ceremony = ceremonies.mint(hinted(hint), address)
     const { claim_expires_at } = await app.transaction(async (tx) => {
@@ -97,8 +103,9 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     }
   }
 
-  async function registerWithAssertion(idJag: string, address: string) {
-    const verified = await app.verifyIdJag(idJag)
+  async function registerWithAssertion(idJag: string, reply: FastifyReply) {
+    const { address } = reply.request
+    const verified = await app.verifyIdJag(idJag, reply)
     const outcome = await app.transaction((tx) => present(tx, verified, address))
     switch (outcome.kind) {
       case 'refused':

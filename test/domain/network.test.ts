@@ -1,6 +1,6 @@
-/** 10027-06: whether an agent asks from where its person is. */
+/** 10027-06: whether an agent asks from where its person is. HTTP-02: who counts as one caller. */
 import t from 'tap'
-import { areNeighbours } from '../../src/domain/network.js'
+import { areNeighbours, countedNetwork } from '../../src/domain/network.js'
 
 t.test(
   'neighbours share an IPv4 /24 or an IPv6 /48; what cannot be compared is neither',
@@ -38,3 +38,21 @@ t.test(
     }
   },
 )
+
+t.test('HTTP-02: limits count an IPv4 address, or an IPv6 /64 in one spelling', async (t) => {
+  const table: [string | undefined, string][] = [
+    ['192.0.2.7', '192.0.2.7'],
+    ['::ffff:192.0.2.7', '192.0.2.7'],
+    ['::FFFF:c000:207', '192.0.2.7'],
+    ['0:0:0:0:0:ffff:192.0.2.7', '192.0.2.7'],
+    ['2001:db8:1:2:3:4:5:6', '2001:db8:1:2::/64'],
+    ['2001:DB8:0001:0002::', '2001:db8:1:2::/64'],
+    ['2001:db8:1:2:ffff:ffff:ffff:ffff', '2001:db8:1:2::/64'],
+    ['2001:db8:1:3::', '2001:db8:1:3::/64'],
+    ['::1', '0:0:0:0::/64'],
+    ['unknown', 'unknown'],
+    ['', 'unknown'],
+    [undefined, 'unknown'],
+  ]
+  for (const [address, network] of table) t.equal(countedNetwork(address), network, `${address}`)
+})

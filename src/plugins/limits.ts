@@ -1,0 +1,70 @@
+/** Limits per hour, counted in Postgres for all replicas together (HTTP-01, HTTP-02, RFC 6585 §4). */
+import type { FastifyReply } from 'fastify'
+import fp from 'fastify-plugin'
+import { HOUR_SECONDS, policyOf, rateLimitHeaders } from '../domain/limits.js'
+import type { LimitName, Standing } from '../domain/limits.js'
+import { countedNetwork } from '../domain/network.js'
+import { isDatabaseAway, rateLimited } from '../errors.js'
+import { lookAtLimit, takeFromLimit } from '../repositories/rate-limits.js'
+import type { Database } from '../repositories/tables.js'
+
+declare module 'fastify' {
+  interface FastifyReply {
+    /**
+     * Counts one more, or throws 429. `_per_ip` counts by the request's network, others by `key`. With `db` a
+     * transaction, its rollback takes the count back.
+     */
+    limit(name: LimitName, of?: { key: string; db: Database }): Promise<void>
+    /** Throws 429 where `limit` would, and counts nothing: before work of which only failures count. */
+    requireBudget(name: LimitName): Promise<void>
+  }
+}
+
+/** Registrations go on while the counts cannot be had. What stands between guessers and secrets does not. */
+const FAIL_OPEN = new Set<LimitName>([
+  'anonymous_per_ip',
+  'anonymous',
+  'identity_assertion_per_ip',
+  'identity_assertion',
+  'service_auth_per_ip',
+  'service_auth',
+])
+
+export default fp(
+  async (app) => {
+    /** Waited for the counts in vain once: not again for the same request. */
+    const uncounted = new WeakSet<FastifyReply>()
+
+    app.decorateReply('limit', async function (this: FastifyReply, name, of) {
+      await hold(this, name, of?.key, (counted) => takeFromLimit(of?.db ?? app.db, counted))
+    })
+    app.decorateReply('requireBudget', async function (this: FastifyReply, name) {
+      await hold(this, name, undefined, (counted) => lookAtLimit(app.db, counted))
+    })
+
+    async function hold(
+      reply: FastifyReply,
+      name: LimitName,
+      given: string | undefined,
+      look: (counted: Parameters<typeof takeFromLimit>[1]) => Promise<Standing>,
+    ): Promise<void> {
+      const quota = app.config.rateLimits[name]
+      const open = FAIL_OPEN.has(name)
+      if (quota === 0 || (open && uncounted.has(reply))) return
+      const own = name.endsWith('_per_ip')
+      const key = own ? countedNetwork(reply.request.address) : (given ?? '')
+      const standing = await look({ name, key, quota }).catch((error: unknown) => {
+        if (!open || !isDatabaseAway(error)) throw error
+        uncounted.add(reply)
+        reply.request.log.warn({ err: error, limit: name }, 'could not count, and let it pass')
+        return undefined
+      })
+      if (!standing) return
+      const headers = rateLimitHeaders(policyOf(name), { quota, window: HOUR_SECONDS }, standing)
+      if (!standing.ok) throw rateLimited(name, headers, standing.seconds)
+      // How often others came is not for everybody to know.
+      if (own) reply.headers(headers)
+    }
+  },
+  { name: 'limits', dependencies: ['http', 'database'] },
+)
