@@ -68,6 +68,8 @@ test('8628-07: after fifteen wrong codes in a day no code of that account counts
       t.notMatch(answer.body, 'user_code')
       const wait = Number(answer.headers['retry-after'])
       t.ok(wait > 86_300 && wait <= 86_400, `until the first of them is a day old: ${wait}`)
+      t.equal(answer.headers['ratelimit-policy'], '"wrong-codes";q=15;w=86400')
+      t.equal(answer.headers.ratelimit, `"wrong-codes";r=0;t=${wait}`)
     }
     t.match(await type(alice, asked.token, 'none'), { statusCode: 400 })
     t.equal((await poll(app, asked.claim_token)).json().error, 'authorization_pending')

@@ -4,6 +4,7 @@ import helmet from '@fastify/helmet'
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { deriveKey } from '../domain/secrets.js'
+import { duration } from '../domain/words.js'
 import { OAuthError, toOAuthError } from '../errors.js'
 
 declare module 'fastify' {
@@ -68,7 +69,7 @@ export default fp(
       if (told.statusCode >= 500) request.log.error({ err: error }, 'request failed')
       else request.log.info({ error: told.error }, 'page refused')
       reply.code(told.statusCode).headers(told.headers)
-      return await reply.viewAsync('problem', problemWords(told.statusCode))
+      return await reply.viewAsync('problem', problemWords(told))
     })
 
     /**
@@ -92,8 +93,8 @@ function userInfo(request: FastifyRequest): string {
   return request.sessionHash()?.toString('base64url') ?? 'nobody'
 }
 
-function problemWords(status: number): { title: string; text: string } {
-  switch (status) {
+function problemWords({ statusCode, headers }: OAuthError): { title: string; text: string } {
+  switch (statusCode) {
     case 403:
       return {
         title: 'This form could not be trusted',
@@ -104,6 +105,13 @@ function problemWords(status: number): { title: string; text: string } {
         title: 'There is nothing here',
         text: 'The address may be mistyped, or what was there is gone.',
       }
+    case 429: {
+      const minutes = Math.ceil(Number(headers['retry-after']) / 60)
+      return {
+        title: 'Too many tries',
+        text: `They came from your network, which you may share with others. Nothing was changed. Try again in ${duration(minutes * 60)}.`,
+      }
+    }
     case 500:
       return {
         title: 'Something went wrong on our side',

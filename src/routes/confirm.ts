@@ -9,6 +9,7 @@ import {
   type PageReason,
   type Person,
 } from '../domain/claim.js'
+import { rateLimitHeaders } from '../domain/limits.js'
 import { maskEmail } from '../domain/login-hint.js'
 import { areNeighbours } from '../domain/network.js'
 import { grantableScopes } from '../domain/scope.js'
@@ -124,7 +125,14 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const present = await lockUser(tx, person.user_id)
     const wait = await attempts.secondsUntilNextCode(tx, person.user_id, WRONG_CODES_PER_DAY)
     if (wait !== undefined) {
-      const headers = { 'retry-after': String(wait) }
+      const headers = {
+        'retry-after': String(wait),
+        ...rateLimitHeaders(
+          'wrong-codes',
+          { quota: WRONG_CODES_PER_DAY, window: 86_400 },
+          { remaining: 0, seconds: wait },
+        ),
+      }
       return { kind: 'refused', reason: 'too_many_today', claim, headers }
     }
     if (!ceremonies.codeMatches(attempt.user_code_mac, attempt.id, code)) {
@@ -177,6 +185,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     reason: PageReason,
     claim: attempts.LoadedClaim | undefined,
   ) {
+    if (!claim) await reply.limit('unknown_links_per_ip')
     const hinted =
       reason === 'wrong_account' && claim?.expected_email
         ? maskEmail(claim.expected_email)

@@ -43,7 +43,7 @@ type Presented =
   | { kind: 'refused'; error: OAuthError }
 
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
-  const { config, keys, ceremonies } = app
+  const { config, db, keys, ceremonies } = app
   const allScopes = Object.keys(config.SCOPES)
 
   app.post(

@@ -16,11 +16,14 @@ const invalidClient = () =>
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const issuers = signInIssuers(app.config)
 
-  app.addHook('onRequest', async ({ headers }) => {
+  app.addHook('onRequest', async ({ headers }, reply) => {
     const credentials = parseBasicCredentials(headers.authorization)
     if (!credentials) throw invalidClient()
+    await reply.requireBudget('introspection_failures_per_ip')
     const secret = await findResourceServerSecret(app.db, credentials.id)
-    if (!secret || !secretsEqual(hashSecret(credentials.secret), secret)) throw invalidClient()
+    if (secret && secretsEqual(hashSecret(credentials.secret), secret)) return
+    await reply.limit('introspection_failures_per_ip')
+    throw invalidClient()
   })
 
   app.post(

@@ -1,6 +1,6 @@
 /** Back from the identity provider (OpenID Connect Core 1.0 §3.1.2.5). */
 import type { FastifyPluginAsync } from 'fastify'
-import { PENDING_COOKIE, type PendingSignIn } from '../domain/sign-in.js'
+import { PENDING_COOKIE, SIGN_IN_FAILURES, type PendingSignIn } from '../domain/sign-in.js'
 
 const plugin: FastifyPluginAsync = async (app) => {
   app.get('/login/callback', async (request, reply) => {
@@ -10,8 +10,13 @@ const plugin: FastifyPluginAsync = async (app) => {
     const pending = request.sealedCookie<PendingSignIn>(PENDING_COOKIE + state)
     if (!pending) return await reply.signInFailed('not_ours', '/')
     const { return_to } = pending
+    await reply.requireBudget('sign_in_per_ip')
     const outcome = await app.oidc.finish(query, state, pending)
-    if (!outcome.ok) return await reply.signInFailed(outcome.reason, return_to, outcome.cause)
+    if (!outcome.ok) {
+      // The provider's and the operator's own faults are not tries.
+      if (SIGN_IN_FAILURES[outcome.reason].status < 500) await reply.limit('sign_in_per_ip')
+      return await reply.signInFailed(outcome.reason, return_to, outcome.cause)
+    }
     const next = await reply.completeSignIn(outcome.signIn, return_to, outcome.idToken)
     // Not before: with the provider or the database away, a reload goes on from here.
     return reply.clearCookie(PENDING_COOKIE + state).seeOther(next)

@@ -43,6 +43,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       '/login',
       { schema: { body: SignInBody }, preHandler: app.csrfProtection },
       async ({ body }, reply) => {
+        await reply.limit('sign_in_per_ip')
         const return_to = safeReturnTo(body.return_to)
         const email = canonicalEmail(body.email ?? '')
         if (!email) {

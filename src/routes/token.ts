@@ -1,6 +1,7 @@
 /** POST /oauth2/token: both grants (PROTOCOL §8). Client authentication is not asked for and ignored if sent. */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { Static } from '@sinclair/typebox'
+import type { FastifyReply } from 'fastify'
 import { CLAIM_TOKEN_GRACE_MS, decidePoll, type PollReason } from '../domain/claim.js'
 import { isAlive, type Registration } from '../domain/registration.js'
 import { grantableScopes, narrowScope } from '../domain/scope.js'
@@ -52,7 +53,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         case JWT_BEARER_GRANT:
           return exchangeAssertion(request.body, request.address)
         case CLAIM_GRANT:
-          return pollClaim(request.body, request.address)
+          return pollClaim(request.body, reply)
         default:
           throw refuse('unsupported_grant_type', 'Use the jwt-bearer or the claim grant.')
       }
@@ -81,10 +82,14 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   }
 
   /** The profile's claim grant. */
-  async function pollClaim(parameters: Parameters, address: string) {
+  async function pollClaim(parameters: Parameters, reply: FastifyReply) {
+    const { address } = reply.request
     if (!parameters.claim_token) throw invalidRequest('claim_token is required.')
     const state = await findByClaimToken(db, hashSecret(parameters.claim_token), subjectIssuers)
-    if (!state) throw refuse('expired_token', 'This claim token is not valid any more.', 'unknown')
+    if (!state) {
+      await reply.limit('unknown_claim_tokens_per_ip')
+      throw refuse('expired_token', 'This claim token is not valid any more.', 'unknown')
+    }
     const { registration, attempt, now } = state
     const decision = decidePoll(registration, attempt, config.USER_CODE_MAX_TRIES, now)
     if (!decision.ok) {
