@@ -1,6 +1,11 @@
 /** All wiring on one page. Policy is nesting: what a surface accepts and how it refuses is where it is registered. */
 import cookie from '@fastify/cookie'
-import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
+import Fastify, {
+  type FastifyError,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+} from 'fastify'
 import { randomUUID } from 'node:crypto'
 import type { Config } from './config.js'
 import { clientError } from './client-error.js'
@@ -19,6 +24,7 @@ import keys from './plugins/keys.js'
 import limits from './plugins/limits.js'
 import oidc from './plugins/oidc.js'
 import pages from './plugins/pages.js'
+import requests, { requestLog } from './plugins/requests.js'
 import sealedCookies from './plugins/sealed-cookies.js'
 import securityEvents from './plugins/security-events.js'
 import sessions from './plugins/sessions.js'
@@ -56,6 +62,7 @@ const COOKIE = { path: '/', httpOnly: true, secure: true, sameSite: 'lax' } as c
 export async function buildApp(config: Config): Promise<FastifyInstance> {
   const app = Fastify({
     logger: { level: config.LOG_LEVEL, serializers: { req: loggedRequest } },
+    logController: requestLog,
     bodyLimit: BODY_LIMIT,
     trustProxy: trustProxy(config.TRUST_PROXY),
     requestTimeout: 20_000,
@@ -66,7 +73,7 @@ export async function buildApp(config: Config): Promise<FastifyInstance> {
     genReqId: ({ headers: { 'x-request-id': id } }) =>
       typeof id === 'string' && /^[A-Za-z0-9-]{1,64}$/.test(id) ? id : randomUUID(),
     clientErrorHandler: clientError,
-    frameworkErrors: jsonErrors(oauthBody),
+    frameworkErrors: unrouted,
     // The wire says no by status and code: types are never guessed, members never dropped in silence.
     ajv: { customOptions: { coerceTypes: false, removeAdditional: false, discriminator: true } },
   })
@@ -85,6 +92,7 @@ export async function buildApp(config: Config): Promise<FastifyInstance> {
 
 async function registerAll(app: FastifyInstance, config: Config): Promise<void> {
   await app.register(closing)
+  await app.register(requests)
   await app.register(http)
   await app.register(database)
   await app.register(limits)
@@ -143,6 +151,11 @@ async function registerAll(app: FastifyInstance, config: Config): Promise<void> 
       await people.register(agents)
     })
   }, prefixOf(config.ISSUER))
+}
+
+function unrouted(error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
+  jsonErrors(oauthBody)(error, request, reply)
+  request.server.endUnrouted(request, reply)
 }
 
 function acceptJson(app: FastifyInstance): void {

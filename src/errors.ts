@@ -1,6 +1,20 @@
 /** Errors named after their wire codes, and the one place where their bodies are made (RFC 6749 §5.2, PROTOCOL §3). */
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 
+/** Why a request was refused, for the log and the metrics: names of our own, never what the caller sent. */
+export interface Refusal {
+  error: string
+  /** What the caller is not told. */
+  reason: string | undefined
+  description: string
+}
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    refusal: Refusal | undefined
+  }
+}
+
 /** What a caller is told. `description` is our own words, never the caller's input. */
 export class OAuthError extends Error {
   constructor(
@@ -13,6 +27,20 @@ export class OAuthError extends Error {
   ) {
     super(description)
   }
+}
+
+/** `error` with the reason for it, which the caller does not get. */
+export function because(reason: string | undefined, error: OAuthError): OAuthError {
+  error.cause = reason
+  return error
+}
+
+/** What a surface says for a reason. */
+export function refusalFor<Reason extends string>(
+  refusals: Record<Reason, () => OAuthError>,
+  reason: Reason,
+): OAuthError {
+  return because(reason, refusals[reason]())
 }
 
 export const invalidRequest = (description: string) =>
@@ -64,7 +92,7 @@ const tryAgain = (description: string) =>
 const unavailable = () => tryAgain('The service cannot answer now. Try again soon.')
 
 export const providerAway = () =>
-  tryAgain("The provider's keys cannot be fetched now. Try again soon.")
+  because('provider_away', tryAgain("The provider's keys cannot be fetched now. Try again soon."))
 
 /**
  * Postgres's and pg's own words for "away": connecting (28, 3D000, 55000 too), resources, shutdown, read-only, timeouts;
@@ -110,6 +138,22 @@ export function toOAuthError(thrown: unknown): OAuthError {
   return new OAuthError(500, 'server_error', 'Something went wrong on our side.')
 }
 
+/** Keeps for the end of the request why it was refused. Of what is our own fault the log gets everything. */
+export function noteRefusal(request: FastifyRequest, thrown: unknown, told: OAuthError): void {
+  const { error, description } = told
+  request.refusal = { error, reason: reasonOf(thrown), description }
+  if (told.statusCode >= 500) request.log.error({ err: thrown }, 'request failed')
+}
+
+/** From a short list, whatever was thrown. */
+function reasonOf(thrown: unknown): string | undefined {
+  if (thrown instanceof OAuthError) return thrown.cause as string | undefined
+  const { validation, code } = (thrown ?? {}) as Partial<FastifyError>
+  if (validation) return 'schema'
+  if (code?.startsWith?.('FST_')) return code.toLowerCase()
+  return isDatabaseAway(thrown ?? {}) ? 'database_away' : undefined
+}
+
 /** Names the member at fault by the schema's own words; values and unknown names are not repeated. */
 function validationText(faults: NonNullable<FastifyError['validation']>): string {
   const fault = faults[0]
@@ -141,8 +185,7 @@ export function oauthBody({ error, description, members }: OAuthError): object {
 export function jsonErrors(body: (told: OAuthError) => object, accept?: string) {
   return (error: FastifyError | OAuthError, request: FastifyRequest, reply: FastifyReply): void => {
     const told = toOAuthError(error)
-    if (told.statusCode >= 500) request.log.error({ err: error }, 'request failed')
-    else request.log.info({ error: told.error, reason: error.cause }, told.description)
+    noteRefusal(request, error, told)
     if (told.statusCode === 415 && accept) reply.header('accept', accept)
     // Said here too: no hook runs for a URL that cannot be decoded.
     reply.code(told.statusCode).headers({ 'cache-control': 'no-store', ...told.headers })

@@ -5,7 +5,7 @@ import * as idJags from '../domain/id-jag.js'
 import type { Issuer } from '../domain/issuer.js'
 import { isName, parseJwt, type Jwt } from '../domain/jwt.js'
 import { newId } from '../domain/secrets.js'
-import { invalidRequest, OAuthError, providerAway } from '../errors.js'
+import { because, invalidRequest, OAuthError, providerAway, refusalFor } from '../errors.js'
 import { recordAudit } from '../repositories/audit-events.js'
 import { findDelegation, lockSubject, putDelegation } from '../repositories/delegations.js'
 import { findIssuer } from '../repositories/issuers.js'
@@ -95,7 +95,7 @@ export default fp(
       if (badSignature)
         throw refuse('invalid_signature', 'The signature does not hold.', badSignature)
       const checked = idJags.checkIdJag(jwt, issuer, settings, new Date())
-      if (!checked.ok) throw REFUSALS[checked.reason]()
+      if (!checked.ok) throw refusalFor(REFUSALS, checked.reason)
       // Not before: what is everybody's must not be used up by whoever can write an issuer's name.
       await reply.limit('identity_assertion')
       return { ...checked.idJag, issuer, jwt }
@@ -194,7 +194,7 @@ export default fp(
 )
 
 function refuse(error: string, description: string, reason?: string): OAuthError {
-  return Object.assign(new OAuthError(400, error, description), { cause: reason })
+  return because(reason, new OAuthError(400, error, description))
 }
 
 function refused(error: OAuthError): Resolution {

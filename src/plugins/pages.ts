@@ -5,7 +5,7 @@ import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { deriveKey } from '../domain/secrets.js'
 import { duration } from '../domain/words.js'
-import { OAuthError, toOAuthError } from '../errors.js'
+import { noteRefusal, OAuthError, toOAuthError } from '../errors.js'
 
 declare module 'fastify' {
   interface FastifyReply {
@@ -66,8 +66,7 @@ export default fp(
 
     app.setErrorHandler(async (error: FastifyError | OAuthError, request, reply) => {
       const told = toOAuthError(error)
-      if (told.statusCode >= 500) request.log.error({ err: error }, 'request failed')
-      else request.log.info({ error: told.error }, 'page refused')
+      noteRefusal(request, error, told)
       reply.code(told.statusCode).headers(told.headers)
       return await reply.viewAsync('problem', problemWords(told))
     })

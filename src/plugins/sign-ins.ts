@@ -48,6 +48,7 @@ export default fp(
       'signInFailed',
       async function (this: FastifyReply, reason, return_to, cause) {
         const { status, title, text } = signIns.SIGN_IN_FAILURES[reason]
+        this.request.refusal = { error: 'sign_in_failed', reason, description: title }
         this.request.log[status >= 500 ? 'error' : 'info']({ reason, err: cause }, 'sign-in failed')
         if (status === 503) this.header('retry-after', '5')
         const retry = config.ISSUER + loginPath(return_to)

@@ -18,6 +18,7 @@ import {
   invalidRequest,
   notEnabled,
   OAuthError,
+  refusalFor,
   tooManyCodes,
 } from '../errors.js'
 import type { VerifiedIdJag } from '../plugins/id-jags.js'
@@ -164,7 +165,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   async function refusal(reason: Reason, reply: FastifyReply): Promise<OAuthError> {
     // After the look-up: whoever shares the network of somebody who guesses goes on.
     if (reason === 'unknown') await reply.limit('unknown_claim_tokens_per_ip')
-    return REFUSALS[reason]()
+    return refusalFor(REFUSALS, reason)
   }
 
   function decide(state: registrations.ClaimState | undefined) {
@@ -182,7 +183,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     if (resolution.kind === 'refused') return resolution
     await registrations.lockByClaimToken(tx, tokenHash)
     const decision = decide(await registrations.findByClaimToken(tx, tokenHash))
-    if (!decision.ok) return { kind: 'refused', error: REFUSALS[decision.reason]() }
+    if (!decision.ok) return { kind: 'refused', error: refusalFor(REFUSALS, decision.reason) }
     const { id } = decision.registration
     const { issuer } = verified.issuer
     if (

@@ -1,6 +1,6 @@
 /** The claim page: a signed-in person confirms or declines an agent (PROTOCOL §7). */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import type { FastifyReply } from 'fastify'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Static } from '@sinclair/typebox'
 import {
   decidePage,
@@ -42,7 +42,13 @@ type Outcome =
       claim: attempts.LoadedClaim | undefined
       headers?: Record<string, string>
     }
-  | { kind: 'asked_again'; status: number; error: string; claim: attempts.LoadedClaim }
+  | {
+      kind: 'asked_again'
+      status: number
+      reason: string
+      error: string
+      claim: attempts.LoadedClaim
+    }
 
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { config, db, ceremonies } = app
@@ -84,6 +90,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
           return reply.seeOther(claimPath(token))
         case 'asked_again':
           reply.code(outcome.status)
+          noteReason(request, outcome.reason)
           return await showForm(reply, person, token, outcome.claim, outcome.error)
         case 'refused':
           reply.code(STATUS[outcome.reason]).headers(outcome.headers ?? {})
@@ -119,7 +126,12 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     }
     const code = normalizeUserCode(body.user_code ?? '')
     if (!code)
-      return { ...asked, status: 400, error: 'Enter the six digits that your agent shows.' }
+      return {
+        ...asked,
+        status: 400,
+        reason: 'no_code',
+        error: 'Enter the six digits that your agent shows.',
+      }
     // Under the account's lock: tries at once, on whatever claims and replicas, come here one by one. The person may have
     // been deleted since the session was looked up.
     const present = await lockUser(tx, person.user_id)
@@ -144,7 +156,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       })
       if (left <= 0) return { kind: 'refused', reason: 'too_many_codes', claim }
       const error = `That is not the code. ${left === 1 ? 'One try is' : `${left} tries are`} left.`
-      return { ...asked, status: 422, error }
+      return { ...asked, status: 422, reason: 'wrong_code', error }
     }
     const bound = present && (await claimRegistration(tx, registration.id, person.user_id))
     if (!bound) return { kind: 'refused', reason: 'registration_over', claim }
@@ -186,6 +198,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     claim: attempts.LoadedClaim | undefined,
   ) {
     if (!claim) await reply.limit('unknown_links_per_ip')
+    noteReason(reply.request, reason)
     const hinted =
       reason === 'wrong_account' && claim?.expected_email
         ? maskEmail(claim.expected_email)
@@ -207,6 +220,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   }
 }
 export default plugin
+
+function noteReason(request: FastifyRequest, reason: string): void {
+  request.refusal = { error: 'claim_refused', reason, description: 'The claim page refused.' }
+}
 
 /** Without what cannot be a token: it goes into headers, which proxies hold to a few kilobytes. */
 function claimPath(token: string): string {

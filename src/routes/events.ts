@@ -1,7 +1,7 @@
 /** POST /agent/event/notify: providers push security events (RFC 8935, RFC 8417, PROTOCOL §10). */
 import type { FastifyPluginAsync } from 'fastify'
 import { checkSecurityEvent, type EventReason } from '../domain/security-event.js'
-import { eventBody, jsonErrors, OAuthError } from '../errors.js'
+import { eventBody, jsonErrors, OAuthError, refusalFor } from '../errors.js'
 import type { EventRefusal } from '../plugins/security-events.js'
 
 const refusal = (error: string, description: string) => () =>
@@ -34,7 +34,7 @@ const plugin: FastifyPluginAsync = async (app) => {
       check,
       request.address,
     )
-    if (!outcome.ok) throw REFUSALS[outcome.reason]()
+    if (!outcome.ok) throw refusalFor(REFUSALS, outcome.reason)
     return reply.code(202).removeHeader('content-language').send()
   })
 }

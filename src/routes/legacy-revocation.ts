@@ -1,7 +1,7 @@
 /** POST /agent/auth/revoke: the same event in the form of auth.md v0.2 (OpenID Connect Back-Channel Logout §2). */
 import type { FastifyPluginAsync } from 'fastify'
 import { checkLogoutToken } from '../domain/security-event.js'
-import { invalidRequest, jsonErrors, oauthBody } from '../errors.js'
+import { because, invalidRequest, jsonErrors, oauthBody } from '../errors.js'
 
 const plugin: FastifyPluginAsync = async (app) => {
   app.addContentTypeParser(
@@ -21,7 +21,10 @@ const plugin: FastifyPluginAsync = async (app) => {
       check,
       request.address,
     )
-    if (!outcome.ok) throw invalidRequest(`The logout token was refused: ${outcome.reason}.`)
+    if (!outcome.ok) {
+      const { reason } = outcome
+      throw because(reason, invalidRequest(`The logout token was refused: ${reason}.`))
+    }
     return reply.send()
   })
 }

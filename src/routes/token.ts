@@ -8,7 +8,7 @@ import { grantableScopes, narrowScope } from '../domain/scope.js'
 import { hashSecret } from '../domain/secrets.js'
 import { tokenSubjectIssuers, type Account } from '../domain/token-person.js'
 import * as tokens from '../domain/tokens.js'
-import { invalidRequest, OAuthError } from '../errors.js'
+import { because, invalidRequest, OAuthError, refusalFor } from '../errors.js'
 import { recordAudit } from '../repositories/audit-events.js'
 import { recordPoll } from '../repositories/poll-states.js'
 import { findByClaimToken, findRegistration, useClaimToken } from '../repositories/registrations.js'
@@ -19,11 +19,8 @@ export const CLAIM_GRANT = 'urn:workos:agent-auth:grant-type:claim'
 
 type Parameters = Static<typeof TokenBody>
 
-const refuse = (error: string, description: string, reason?: string) => {
-  const refusal = new OAuthError(400, error, description)
-  refusal.cause = reason
-  return refusal
-}
+const refuse = (error: string, description: string, reason?: string) =>
+  because(reason, new OAuthError(400, error, description))
 
 /** One text for every assertion that does not count: no oracle on registrations. */
 const invalidGrant = (reason: string) =>
@@ -72,10 +69,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     if (!verified.ok) throw invalidGrant(verified.reason)
     const { sub, generation } = verified.claims
     const registration = await findRegistration(db, sub, subjectIssuers)
-    if (!registration) throw invalidGrant('no such registration')
-    if (!registration.issuer_active) throw invalidGrant('its provider is not trusted any more')
+    if (!registration) throw invalidGrant('unknown_registration')
+    if (!registration.issuer_active) throw invalidGrant('provider_not_trusted')
     if (!isAlive(registration, generation, registration.now))
-      throw invalidGrant('superseded, expired or revoked')
+      throw invalidGrant('superseded_or_ended')
     const token = accessToken(registration, parameters)
     await recordAudit(db, tokenIssued(token.claims, address))
     return await tokenAnswer(token)
@@ -93,11 +90,11 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const { registration, attempt, now } = state
     const decision = decidePoll(registration, attempt, config.USER_CODE_MAX_TRIES, now)
     if (!decision.ok) {
-      if (decision.reason !== 'pending') throw POLL_REFUSALS[decision.reason]()
+      if (decision.reason !== 'pending') throw refusalFor(POLL_REFUSALS, decision.reason)
       const { slow_down } = await recordPoll(db, registration.id, config.POLL_INTERVAL_SECONDS)
       if (slow_down)
         throw refuse('slow_down', 'Polled too early. Wait 5 seconds longer from now on.')
-      throw POLL_REFUSALS.pending()
+      throw refusalFor(POLL_REFUSALS, 'pending')
     }
     const token = accessToken(registration, parameters)
     const claims = tokens.assertionClaims(
@@ -108,7 +105,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     )
     await app.transaction(async (tx) => {
       if (!(await useClaimToken(tx, registration.id, CLAIM_TOKEN_GRACE_MS)))
-        throw POLL_REFUSALS.spent()
+        throw refusalFor(POLL_REFUSALS, 'spent')
       await recordAudit(
         tx,
         { event: 'assertion.issued', registration_id: registration.id, address },

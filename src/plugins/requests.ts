@@ -1,0 +1,87 @@
+/** One line in the log for each request, when it has ended; metrics and traces are told of it at the same moment. */
+import { LogController, type FastifyReply, type FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import { outcomeOf, surfaceOf, type Outcome, type Surface } from '../domain/outcome.js'
+import type { Refusal } from '../errors.js'
+
+export interface Ending {
+  surface: Surface
+  outcome: Outcome
+  /** Undefined when the caller got what it asked for. */
+  refusal: Refusal | undefined
+  /** Undefined when the caller hung up before it. */
+  answer: { status: number; milliseconds: number } | undefined
+}
+
+type Listener = (ending: Ending, request: FastifyRequest) => void
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    surface?: Surface
+  }
+  interface FastifyInstance {
+    /** Called once for each request, after its answer: to be quick, and never to throw. */
+    endings: Listener[]
+    /** For a URL that cannot be decoded: no hook runs for it. */
+    endUnrouted(request: FastifyRequest, reply: FastifyReply): void
+  }
+  interface FastifyRequest {
+    ended: boolean
+  }
+}
+
+/** Without Fastify's own two lines for each request. */
+export const requestLog = Object.assign(new LogController(), {
+  incomingRequest() {},
+  requestCompleted() {},
+})
+
+export default fp(
+  async (app) => {
+    const below = new URL(app.config.ISSUER).pathname.replace(/\/$/, '')
+    app.decorate('endings', [writeLine])
+    app.decorate('endUnrouted', (request, reply) => end(request, reply, 'none'))
+    app.decorateRequest('refusal', undefined)
+    app.decorateRequest('ended', false)
+
+    app.addHook('onRoute', (route) => {
+      const path = route.url.startsWith(`${below}/`) ? route.url.slice(below.length) : route.url
+      route.config = { ...route.config, surface: surfaceOf(path) }
+    })
+    app.addHook('onResponse', async (request, reply) => end(request, reply))
+    // Of an answer that could not be sent nothing else tells.
+    app.addHook('onRequestAbort', async (request) => end(request, undefined))
+
+    function end(
+      request: FastifyRequest,
+      reply: FastifyReply | undefined,
+      surface = request.routeOptions.config.surface ?? 'none',
+    ): void {
+      if (request.ended) return
+      request.ended = true
+      const outcome = reply ? outcomeOf(reply.statusCode) : 'aborted'
+      const ending: Ending = {
+        surface,
+        outcome,
+        refusal: outcome === 'ok' || outcome === 'aborted' ? undefined : request.refusal,
+        answer: reply && { status: reply.statusCode, milliseconds: reply.elapsedTime },
+      }
+      for (const listener of app.endings) listener(ending, request)
+    }
+  },
+  { name: 'requests' },
+)
+
+function writeLine({ surface, outcome, refusal, answer }: Ending, request: FastifyRequest): void {
+  request.log.info(
+    {
+      req: request,
+      res: answer && { statusCode: answer.status },
+      responseTime: answer?.milliseconds,
+      surface,
+      outcome,
+      ...refusal,
+    },
+    answer ? 'request completed' : 'request aborted',
+  )
+}
