@@ -1,7 +1,9 @@
 #!/usr/bin/env node
 /** The operator's command. It takes its settings from the environment, as the server does. */
-import { Command, InvalidArgumentError } from 'commander'
+import { Command } from 'commander'
 import { addIssuerCommands } from './cli-issuers.js'
+import { print, say, wholeNumber } from './cli-io.js'
+import { addRegistrationCommands } from './cli-registrations.js'
 import { readConfig, type Config } from './config.js'
 import { connect, inTransaction, requireMigrations, sentence } from './database.js'
 import { hashSecret, newId, newSecret } from './domain/secrets.js'
@@ -10,9 +12,6 @@ import { openDatabase } from './open-database.js'
 import { recordAudit } from './repositories/audit-events.js'
 import * as resourceServers from './repositories/resource-servers.js'
 import type { Database } from './repositories/tables.js'
-
-const say = (line: string) => console.error(line)
-const print = (value: unknown) => console.log(JSON.stringify(value, null, 2))
 
 const program = new Command('registrar')
   .description('Operate Agent Registrar. Settings come from the environment; see the README.')
@@ -84,6 +83,7 @@ servers
   )
 
 addIssuerCommands(program, withDatabase)
+addRegistrationCommands(program, withDatabase)
 
 try {
   await program.parseAsync()
@@ -114,9 +114,4 @@ async function withDatabase(work: (db: Database, config: Config) => Promise<void
       await pool.end()
     }
   })
-}
-
-function wholeNumber(text: string): number {
-  if (!/^[1-9]\d*$/.test(text)) throw new InvalidArgumentError('A whole number, from 1.')
-  return Number(text)
 }

@@ -8,7 +8,9 @@ const ROOT = join(import.meta.dirname, '../..')
 const PARTS: Record<string, string> = {
   'app.ts': 'app',
   'cli.ts': 'cli',
+  'cli-io.ts': 'cli',
   'cli-issuers.ts': 'cli',
+  'cli-registrations.ts': 'cli',
   'client-error.ts': 'errors',
   'config.ts': 'setup',
   'config-faults.ts': 'setup',

@@ -1,6 +1,6 @@
 /** Whom a provider's subject stands for. */
 import { sql } from 'kysely'
-import { recordAudit } from './audit-events.js'
+import { recordAudit, type AuditEntry } from './audit-events.js'
 import type { Database, DatabaseTransaction } from './tables.js'
 import { dbNow } from './time.js'
 
@@ -83,7 +83,7 @@ export async function knowsProvider(
 export async function removeDelegation(
   db: DatabaseTransaction,
   { issuer, subject }: Subject,
-  audit: { address: string; details: Record<string, string> },
+  audit: Pick<AuditEntry, 'address' | 'details'>,
 ): Promise<void> {
   const removed = await db
     .deleteFrom('delegations')

@@ -11,7 +11,13 @@ type Time = ColumnType<Date, Date, Date>
 type OptionalTime = ColumnType<Date | null, Date | null | undefined, Date | null>
 
 export interface Tables {
-  users: { id: string; email: string | null; phone_number: string | null; created_at: CreatedAt }
+  users: {
+    id: string
+    email: string | null
+    phone_number: string | null
+    created_at: CreatedAt
+    forgotten_at: OptionalTime
+  }
   issuers: {
     issuer: string
     name: string

@@ -1,0 +1,107 @@
+/** `registrar registrations`: which there are, all there is about one, and the end of it. */
+import type { Command } from 'commander'
+import { instant, oneOf, print, userId, wholeNumber, type WithDatabase } from './cli-io.js'
+import { inTransaction } from './database.js'
+import { registrationStatus, type Status } from './domain/registration.js'
+import { listRegistrationEvents } from './repositories/audit-trail.js'
+import * as registrations from './repositories/registration-list.js'
+import { revokeById } from './repositories/revocations.js'
+import type { Database, RegistrationType } from './repositories/tables.js'
+
+interface ListOptions {
+  state?: Status
+  kind?: RegistrationType
+  user?: string
+  issuer?: string
+  since?: Date
+  limit: number
+  after?: string
+}
+
+const STATES = ['unclaimed', 'pending_claim', 'claimed', 'expired', 'revoked'] as const
+const KINDS = ['anonymous', 'service_auth', 'identity_assertion'] as const
+const MOST_LISTED = 1000
+/** Of each: attempts, and entries of the history. */
+const MOST_SHOWN = 100
+const BY_OPERATOR = { reason: 'revoked by the operator' }
+
+const EXAMPLES = `
+Examples:
+  registrar registrations list --state claimed --user alice@example.com
+  registrar registrations list --issuer https://idp.example --since 2026-01-31T09:00:00Z
+  registrar registrations list --limit 100 --after reg_…   the next page, after the last id of this one
+  registrar registrations revoke reg_…`
+
+export function addRegistrationCommands(program: Command, withDatabase: WithDatabase): void {
+  const commands = program
+    .command('registrations')
+    .description('agents that registered: look at them, end one')
+    .addHelpText('after', EXAMPLES)
+
+  commands
+    .command('list')
+    .description('list them as JSON, newest first')
+    .option('--state <state>', STATES.join(', '), oneOf(...STATES))
+    .option('--kind <kind>', KINDS.join(', '), oneOf(...KINDS))
+    .option('--user <id-or-email>', 'those that a person confirmed')
+    .option('--issuer <url>', 'those that a provider vouched for')
+    .option('--since <time>', 'registered at this time or later (ISO 8601 with zone)', instant)
+    .option('--limit <n>', `how many, at most ${MOST_LISTED}`, wholeNumber, 50)
+    .option('--after <id>', 'those that come after this one: the next page')
+    .action((options: ListOptions) =>
+      withDatabase(async (db, config) => {
+        const { user, limit, after, ...filter } = options
+        if (limit > MOST_LISTED) throw new Error(`--limit is ${MOST_LISTED} at most.`)
+        if (after !== undefined && !(await registrations.findListed(db, after))) unknown(after)
+        const listed = await registrations.listRegistrations(db, {
+          ...filter,
+          ...(user === undefined ? {} : { user_id: await userId(db, user) }),
+          ...(after === undefined ? {} : { after }),
+          limit,
+          maxTries: config.USER_CODE_MAX_TRIES,
+        })
+        print(listed.map((row) => inWords(row, config.USER_CODE_MAX_TRIES)))
+      }),
+    )
+
+  commands
+    .command('show <id>')
+    .description('show one as JSON: all but its secrets, its ceremonies, and what became of it')
+    .action((id: string) =>
+      withDatabase(async (db, config) => {
+        const row = (await registrations.findListed(db, id)) ?? unknown(id)
+        print({
+          ...inWords(row, config.USER_CODE_MAX_TRIES),
+          claim_attempts: await registrations.listAttempts(db, id, MOST_SHOWN),
+          history: await listRegistrationEvents(db, id, MOST_SHOWN),
+        })
+      }),
+    )
+
+  commands
+    .command('revoke <id>')
+    .description('end one, every token of it, and its provider’s word for the person')
+    .action((id: string) =>
+      withDatabase(async (db, config) => {
+        await revoke(db, id)
+        const row = await registrations.findListed(db, id)
+        print(inWords(row!, config.USER_CODE_MAX_TRIES))
+      }),
+    )
+}
+
+async function revoke(db: Database, id: string): Promise<void> {
+  const once = () => inTransaction(db, (tx) => revokeById(tx, id, BY_OPERATOR))
+  let outcome = await once()
+  while (outcome === 'changed') outcome = await once()
+  if (outcome === 'unknown') unknown(id)
+}
+
+function inWords({ registration, attempt, now }: registrations.ListedRegistration, tries: number) {
+  const { id, ...rest } = registration
+  return { id, state: registrationStatus(registration, attempt, tries, now), ...rest }
+}
+
+function unknown(id: string): never {
+  throw new Error(`There is no registration ${id}.`)
+}

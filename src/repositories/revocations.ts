@@ -1,0 +1,60 @@
+/** What the operator ends, whoever it belongs to. */
+import { sql } from 'kysely'
+import { recordAudit, type AuditEntry } from './audit-events.js'
+import { lockSubject, removeDelegation, type Subject } from './delegations.js'
+import type { DatabaseTransaction } from './tables.js'
+import { dbNow } from './time.js'
+
+export type Details = NonNullable<AuditEntry['details']>
+
+/**
+ * Ends one registration, everything minted for it, and its provider's delegation, or the provider's next assertion would
+ * bring it back. `changed`: it became a subject's meanwhile, whose lock comes first, so ask again.
+ */
+export async function revokeById(
+  db: DatabaseTransaction,
+  id: string,
+  details: Details,
+): Promise<'revoked' | 'over' | 'changed' | 'unknown'> {
+  let found = await findStanding(db, id)
+  if (!found) return 'unknown'
+  const subject = subjectOf(found)
+  if (subject) {
+    await lockSubject(db, subject)
+    found = await findStanding(db, id)
+  }
+  if (!found || found.revoked_at) return 'over'
+  if (subject) await removeDelegation(db, subject, { details })
+  const revoked = await db
+    .updateTable('registrations')
+    .set({ revoked_at: dbNow, generation: sql`generation + 1` })
+    .where('id', '=', id)
+    .where('revoked_at', 'is', null)
+    .where(sql<boolean>`issuer is not distinct from ${subject?.issuer ?? null}`)
+    .where(sql<boolean>`subject is not distinct from ${subject?.subject ?? null}`)
+    .returning(['id', 'user_id'])
+    .executeTakeFirst()
+  if (!revoked) return 'changed'
+  await recordAudit(db, revocation(revoked, details))
+  return 'revoked'
+}
+
+async function findStanding(db: DatabaseTransaction, id: string) {
+  return await db
+    .selectFrom('registrations')
+    .select(['issuer', 'subject', 'revoked_at'])
+    .where('id', '=', id)
+    .executeTakeFirst()
+}
+
+function subjectOf({ issuer, subject }: { issuer: string | null; subject: string | null }) {
+  return issuer === null || subject === null ? undefined : ({ issuer, subject } satisfies Subject)
+}
+
+function revocation(
+  { id, user_id }: { id: string; user_id: string | null },
+  details: Details,
+): AuditEntry {
+  const of = user_id === null ? {} : { user_id }
+  return { event: 'registration.revoked', registration_id: id, ...of, details }
+}
