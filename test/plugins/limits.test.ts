@@ -278,7 +278,7 @@ test('C31: a connection that breaks while it counts lets a registration pass, wi
   const gate = await testGate(t, url)
   const limits = only({ anonymous_per_ip: 1, anonymous: 1 })
   const { app } = await agents.testReplica(t, gate.url, limits)
-  gate.breakAt('rate_limits', 'before')
+  gate.breakAt('insert into rate_limits', 'before')
   t.equal((await register(app)).statusCode, 200)
   t.same(await counts(pool), {})
   t.equal((await register(app)).statusCode, 200)
