@@ -17,6 +17,7 @@ const PARTS: Record<string, string> = {
   'database.ts': 'setup',
   'embedded.ts': 'setup',
   'errors.ts': 'errors',
+  'key-store.ts': 'key-store',
   'migrations.ts': 'setup',
   'open-database.ts': 'setup',
   'plugins/jwks-fetch.ts': 'fetch',
@@ -29,10 +30,13 @@ const PARTS: Record<string, string> = {
 /** DESIGN §2. `types` may be imported with `import type` beside the others; `packages`: any when left out. */
 const MAY_IMPORT: Record<string, { parts: string[]; types?: string[]; packages?: RegExp }> = {
   server: { parts: ['app', 'setup'] },
-  cli: { parts: ['cli', 'server', 'app', 'setup', 'repositories', 'domain'], types: ['tables'] },
+  cli: {
+    parts: ['cli', 'server', 'app', 'setup', 'key-store', 'repositories', 'domain'],
+    types: ['tables'],
+  },
   app: { parts: ['plugins', 'routes', 'setup', 'errors'] },
   plugins: {
-    parts: ['repositories', 'schemas', 'domain', 'errors', 'fetch', 'setup'],
+    parts: ['repositories', 'schemas', 'domain', 'errors', 'fetch', 'key-store', 'setup'],
     types: ['plugins', 'tables'],
   },
   routes: {
@@ -46,6 +50,7 @@ const MAY_IMPORT: Record<string, { parts: string[]; types?: string[]; packages?:
   domain: { parts: ['domain'], packages: /^node:crypto$/ },
   errors: { parts: [] },
   fetch: { parts: ['domain'] },
+  'key-store': { parts: ['repositories', 'domain'], types: ['tables'], packages: /^node:crypto$/ },
   setup: { parts: ['setup', 'domain'], types: ['tables'] },
 }
 

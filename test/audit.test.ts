@@ -94,7 +94,11 @@ test('PRF-36, C49: an expiry is told once, whoever looks', async (t) => {
   const replicas = await Promise.all([testReplica(t, url), testReplica(t, url)])
   await Promise.all(replicas.map(({ app }) => app.ready()))
   const told = async () =>
-    (await pool.query('select registration_id, event from audit_events')).rows
+    (
+      await pool.query(
+        `select registration_id, event from audit_events where event <> 'key.created'`,
+      )
+    ).rows
   while ((await told()).length < 698) await sleep(20)
   await Promise.all(replicas.map(({ app }) => app.close()))
   const rows = await told()

@@ -120,7 +120,7 @@ test('what cannot be trusted is not listed, and why is said', async (t) => {
   }
   const { rows } = await pool.query(
     `select (select count(*) from issuers)::int as issuers,
-      (select count(*) from audit_events)::int as audits`,
+      (select count(*) from audit_events where event <> 'key.created')::int as audits`,
   )
   t.same(rows, [{ issuers: 0, audits: 0 }], 'nothing is changed by what is refused')
 

@@ -54,7 +54,9 @@ test('resource servers are added, listed and removed; what cannot be is said', a
   t.equal((await introspect()).statusCode, 401, 'at once')
   t.same(JSON.parse((await registrar('resource-servers', 'list')).stdout), [])
 
-  const { rows } = await pool.query('select event, details from audit_events order by id')
+  const { rows } = await pool.query(
+    `select event, details from audit_events where event <> 'key.created' order by id`,
+  )
   const details = { id, name: 'orders' }
   t.same(rows, [
     { event: 'resource_server.added', details },

@@ -2,6 +2,9 @@
 
 import { REVOKED_EVENT } from './security-event.js'
 
+/** How long metadata, keys and /auth.md may be cached. */
+export const MAX_AGE_SECONDS = 300
+
 const ID_JAG_TOKEN_TYPE = 'urn:ietf:params:oauth:token-type:id-jag'
 
 /** RFC 8414 §3.1, RFC 9728 §3.1: the well-known name goes between host and path; a lone slash is no path. */

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto'
 import type { FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
+import { MAX_AGE_SECONDS } from '../domain/metadata.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -25,7 +26,7 @@ export default fp(
       return { type, body, etag: `"${createHash('sha256').update(body).digest('base64url')}"` }
     })
     app.decorateReply('document', function (this: FastifyReply, { type, body, etag }) {
-      this.headers({ 'cache-control': 'public, max-age=300', etag })
+      this.headers({ 'cache-control': `public, max-age=${MAX_AGE_SECONDS}`, etag })
       const known = this.request.headers['if-none-match']
       if (known === '*' || known?.split(/\s*,\s*/).some((tag) => tag.replace(/^W\//, '') === etag))
         return this.code(304).send()

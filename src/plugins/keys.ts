@@ -1,9 +1,13 @@
-/** Signs and verifies our own tokens: ES256 with keys kept sealed in the database (RFC 7515, RFC 7518 §3.4). */
+/**
+ * Signs and verifies our own tokens: ES256 with keys kept sealed in the database (RFC 7515, RFC 7518 §3.4). Every
+ * replica looks at the database every few seconds, so that all follow a rotation; what it knows outlives a database
+ * that is away.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
 import fp from 'fastify-plugin'
 import * as jose from 'jose'
-import { deriveKey } from '../domain/secrets.js'
-import { seal, unseal } from '../domain/sealing.js'
-import { loadSigningKeys, type SigningKeyRow } from '../repositories/signing-keys.js'
+import { longestLifetimeSeconds } from '../domain/signing-key.js'
+import { findKeys } from '../key-store.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -12,12 +16,14 @@ declare module 'fastify' {
 }
 
 export interface Keys {
-  /** The public keys, as `/.well-known/jwks.json` shows them. */
-  jwks: jose.JSONWebKeySet
-  /** Compact JWS under the newest key. */
+  /** The public keys, as `/.well-known/jwks.json` shows them; another object when they change. */
+  readonly jwks: jose.JSONWebKeySet
+  /** Compact JWS under the key whose turn it is. */
   sign(typ: string, claims: object): Promise<string>
   /** The claims of a token that we signed with this `typ` for this audience and that has not expired. */
   verify<Claims>(token: string, expected: Expected): Promise<Verified<Claims>>
+  /** Why this replica must not serve, or undefined. With the database away, as it was when it was last seen. */
+  ready(): Promise<string | undefined>
 }
 
 interface Expected {
@@ -33,45 +39,98 @@ type Verified<Claims> = { ok: true; claims: Claims } | { ok: false; reason: stri
 const ALGORITHM = 'ES256'
 /** RFC 8725bis §3.14: libraries accept padding, white space and line breaks that the format does not have. */
 const COMPACT = /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/
+const UNKNOWN_KEY = 'ERR_JWKS_NO_MATCHING_KEY'
+const LOOK_EVERY_MS = 5_000
+/** Tokens that name unknown keys cause one look in this time, however many they are. */
+const UNKNOWN_KEY_PAUSE_MS = 1_000
 
 export default fp(
   async (app) => {
-    const sealingKeys = app.config.secrets.map((secret) => deriveKey(secret, 'signing-key-seal'))
-    const rows = await app.transaction(async (tx) =>
-      loadSigningKeys(tx, async () => createKey(sealingKeys[0]!)),
-    )
-    const signing = rows.at(-1)!
-    const privateJwk = unseal(sealingKeys, signing.kid, signing.private_jwk_sealed)
-    if (privateJwk === undefined)
-      throw new Error(
-        'SECRET does not open the signing key in this database: it was made under another one',
-      )
-    const privateKey = await jose.importJWK(JSON.parse(privateJwk), ALGORITHM)
-    const jwks = { keys: rows.map(({ public_jwk }) => public_jwk as unknown as jose.JWK) }
-    const publicKeys = jose.createLocalJWKSet(jwks)
+    const { config, db } = app
+    const lifetime = longestLifetimeSeconds(config)
+    let jwks: jose.JSONWebKeySet = { keys: [] }
+    let publicKeys = jose.createLocalJWKSet(jwks)
+    let signing: { kid: string; key: jose.CryptoKey | Uint8Array } | undefined
+    let fault: string | undefined
+
+    async function look(): Promise<void> {
+      const found = await findKeys(db, config.secrets, lifetime)
+      const keys = found.published as unknown as jose.JWK[]
+      if (JSON.stringify(keys) !== JSON.stringify(jwks.keys)) {
+        jwks = { keys }
+        publicKeys = jose.createLocalJWKSet(jwks)
+      }
+      // Who cannot open the new key signs with the one before: the others accept it for a while.
+      if (found.signing && found.signing.kid !== signing?.kid) {
+        const { kid, privateJwk } = found.signing
+        signing = { kid, key: await jose.importJWK(privateJwk as jose.JWK, ALGORITHM) }
+        app.log.info({ kid }, 'signing with this key')
+      }
+      if (found.fault !== undefined && found.fault !== fault) app.log.error(found.fault)
+      fault = found.fault
+    }
+
+    let looking: Promise<void> | undefined
+    const lookOnce = () => (looking ??= look().finally(() => (looking = undefined)))
+
+    let asked = Promise.resolve()
+    let askedAt = -Infinity
+    function lookForUnknown(): Promise<void> {
+      if (performance.now() - askedAt >= UNKNOWN_KEY_PAUSE_MS) {
+        askedAt = performance.now()
+        // One that is under way may have seen the database before the key was there.
+        asked = Promise.resolve(looking?.catch(() => {})).then(lookOnce)
+      }
+      return asked
+    }
+
+    await look()
+    if (fault !== undefined) throw new Error(fault)
+
     app.decorate('keys', {
-      jwks,
+      get jwks() {
+        return jwks
+      },
       sign: (typ, claims) =>
         new jose.SignJWT({ ...claims })
-          .setProtectedHeader({ alg: ALGORITHM, typ, kid: signing.kid })
-          .sign(privateKey),
-      verify: (token, expected) => verify(token, publicKeys, app.config.ISSUER, expected),
+          .setProtectedHeader({ alg: ALGORITHM, typ, kid: signing!.kid })
+          .sign(signing!.key),
+      async verify<Claims>(token: string, expected: Expected) {
+        const known = publicKeys
+        const verified = await verify<Claims>(token, known, config.ISSUER, expected)
+        if (verified.ok || verified.reason !== UNKNOWN_KEY) return verified
+        await lookForUnknown()
+        if (publicKeys === known) return verified
+        return await verify<Claims>(token, publicKeys, config.ISSUER, expected)
+      },
+      ready: async () => {
+        await lookOnce().catch(() => {})
+        return fault
+      },
     } satisfies Keys)
+
+    const stop = new AbortController()
+    let following = Promise.resolve()
+    app.addHook('onReady', async () => {
+      following = follow()
+    })
+    app.addHook('onClose', async () => {
+      stop.abort()
+      await following
+    })
+
+    async function follow(): Promise<void> {
+      for (;;) {
+        await sleep(LOOK_EVERY_MS, undefined, { signal: stop.signal }).catch(() => {})
+        if (stop.signal.aborted) return
+        await lookOnce().catch((error: unknown) =>
+          app.log.warn({ err: error }, 'could not look for changed signing keys'),
+        )
+      }
+    }
   },
   { name: 'keys', dependencies: ['database'] },
 )
-
-async function createKey(sealingKey: Buffer): Promise<SigningKeyRow> {
-  const pair = await jose.generateKeyPair(ALGORITHM, { extractable: true })
-  const publicJwk = await jose.exportJWK(pair.publicKey)
-  const kid = await jose.calculateJwkThumbprint(publicJwk)
-  const privateJwk = JSON.stringify(await jose.exportJWK(pair.privateKey))
-  return {
-    kid,
-    public_jwk: { ...(publicJwk as Record<string, string>), kid, use: 'sig', alg: ALGORITHM },
-    private_jwk_sealed: seal(sealingKey, kid, privateJwk),
-  }
-}
 
 async function verify<Claims>(
   token: string,

@@ -22,6 +22,8 @@ export type AuditEvent =
   | 'issuer.changed'
   | 'issuer.disabled'
   | 'issuer.removed'
+  | 'key.created'
+  | 'key.retired'
   | 'user.created'
   | 'session.started'
   | 'session.ended'

@@ -1,33 +1,98 @@
-/** Signing keys: public parts for everyone, private parts sealed. */
+/** Signing keys: public parts for everyone, private parts sealed. All times are the database's. */
 import { sql } from 'kysely'
-import type { DatabaseTransaction } from './tables.js'
+import type { SealedSigningKey } from '../domain/signing-key.js'
+import type { Database, DatabaseTransaction } from './tables.js'
 
-export interface SigningKeyRow {
-  kid: string
-  public_jwk: Record<string, string>
-  private_jwk_sealed: Buffer
+export type SigningKeyStatus = 'waiting' | 'signing' | 'verifying' | 'expired' | 'retired'
+
+export interface SigningKeyRow extends SealedSigningKey {
+  token_lifetime_seconds: number
+  created_at: Date
+  signs_from: Date
+  /** When another takes its place, or took it. */
+  succeeded_at: Date | null
+  retired_at: Date | null
+  verifies_until: Date | null
+  status: SigningKeyStatus
 }
 
 /** Any constant of our own: replicas that start at once on an empty database must end with one key. */
-const KEY_CREATION_LOCK = 7_221_001
+const KEYS_LOCK = 7_221_001
 
-/** The keys in use, oldest first; when there is none, the one that `create` makes. */
-export async function loadSigningKeys(
-  db: DatabaseTransaction,
-  create: () => Promise<SigningKeyRow>,
-): Promise<SigningKeyRow[]> {
-  await sql`select pg_advisory_xact_lock(${KEY_CREATION_LOCK})`.execute(db)
-  const rows = await db
-    .selectFrom('signing_keys')
-    .select(['kid', 'public_jwk', 'private_jwk_sealed'])
-    .where('retired_at', 'is', null)
-    .orderBy('created_at')
-    .execute()
-  if (rows.length > 0) return rows
-  const row = await create()
-  await db
+/** One at a time makes or retires keys, until its transaction ends. */
+export async function lockKeys(tx: DatabaseTransaction): Promise<void> {
+  await sql`select pg_advisory_xact_lock(${KEYS_LOCK})`.execute(tx)
+}
+
+/**
+ * All of them, in the order of their turns. A key that was retired in its turn or after it still ends the turn of the
+ * one before, which would come back to life otherwise; one that was retired while it waited never had a turn.
+ */
+export async function listSigningKeys(db: Database): Promise<SigningKeyRow[]> {
+  const { rows } = await sql<SigningKeyRow>`
+    with turns as (
+      select kid, lead(signs_from) over (order by signs_from, kid) as succeeded_at
+      from signing_keys where retired_at is null or retired_at > signs_from
+    ), lives as (
+      select k.*, succeeded_at,
+        coalesce(retired_at, succeeded_at + make_interval(secs => token_lifetime_seconds)) as verifies_until
+      from signing_keys k left join turns using (kid)
+    )
+    select *, case
+        when retired_at is not null then 'retired'
+        when signs_from > statement_timestamp() then 'waiting'
+        when verifies_until <= statement_timestamp() then 'expired'
+        when succeeded_at <= statement_timestamp() then 'verifying'
+        else 'signing'
+      end as status
+    from lives order by signs_from, kid`.execute(db)
+  return rows
+}
+
+/** Those that verify: what JWKS shows. */
+export async function publishedKeys(db: Database): Promise<SigningKeyRow[]> {
+  const published: SigningKeyStatus[] = ['waiting', 'signing', 'verifying']
+  return (await listSigningKeys(db)).filter(({ status }) => published.includes(status))
+}
+
+/** Published at once; its turn to sign comes `waitSeconds` later. Returns when that is. */
+export async function insertSigningKey(
+  tx: DatabaseTransaction,
+  { kid, public_jwk, private_jwk_sealed }: SealedSigningKey,
+  waitSeconds: number,
+): Promise<Date> {
+  const { signs_from } = await tx
     .insertInto('signing_keys')
-    .values({ ...row, public_jwk: JSON.stringify(row.public_jwk) })
+    .values({
+      kid,
+      public_jwk: JSON.stringify(public_jwk),
+      private_jwk_sealed,
+      // Not now(), which stands still while the lock is waited for.
+      signs_from: sql<Date>`statement_timestamp() + make_interval(secs => ${waitSeconds})`,
+    })
+    .returning('signs_from')
+    .executeTakeFirstOrThrow()
+  return signs_from
+}
+
+/** Before the first signature under longer lifetimes: the key then verifies for as long. */
+export async function raiseTokenLifetime(
+  db: Database,
+  kid: string,
+  seconds: number,
+): Promise<void> {
+  await db
+    .updateTable('signing_keys')
+    .set({ token_lifetime_seconds: seconds })
+    .where('kid', '=', kid)
+    .where('token_lifetime_seconds', '<', seconds)
     .execute()
-  return [row]
+}
+
+export async function markRetired(tx: DatabaseTransaction, kid: string): Promise<void> {
+  await tx
+    .updateTable('signing_keys')
+    .set({ retired_at: sql<Date>`statement_timestamp()` })
+    .where('kid', '=', kid)
+    .execute()
 }

@@ -104,8 +104,11 @@ export interface Tables {
     public_jwk: JSONColumnType<Record<string, string>>
     private_jwk_sealed: Buffer
     created_at: CreatedAt
+    signs_from: Time
+    token_lifetime_seconds: Generated<number>
     retired_at: OptionalTime
   }
+  secret_fingerprints: { fingerprint: string; created_at: CreatedAt }
   resource_servers: { id: string; name: string; secret_hash: Buffer; created_at: CreatedAt }
   audit_events: {
     id: Generated<string>

@@ -1,7 +1,8 @@
-/** Metadata, keys and /auth.md: made at start, served from memory (PROTOCOL §4). */
+/** Metadata, keys and /auth.md: served from memory, made at start and the keys when they change (PROTOCOL §4). */
 import type { FastifyPluginAsync } from 'fastify'
 import * as metadata from '../domain/metadata.js'
 import { duration } from '../domain/words.js'
+import type { CachedDocument } from '../plugins/documents.js'
 
 const plugin: FastifyPluginAsync = async (app) => {
   const { config, cachedDocument } = app
@@ -26,7 +27,6 @@ const plugin: FastifyPluginAsync = async (app) => {
     [wellKnownPath(AUTHORIZATION_SERVER, config.ISSUER), json(server)],
     [`/.well-known/${PROTECTED_RESOURCE}`, resource],
     [wellKnownPath(PROTECTED_RESOURCE, config.RESOURCE), resource],
-    [`${issuerPath}.well-known/jwks.json`, json(app.keys.jwks)],
     [
       `${issuerPath}auth.md`,
       cachedDocument(
@@ -35,9 +35,17 @@ const plugin: FastifyPluginAsync = async (app) => {
       ),
     ],
   ])
-  for (const [path, document] of documents)
+  const serve = (path: string, document: () => CachedDocument) =>
     app.get(path.replaceAll(':', '::'), { config: { cors: true } }, async (_request, reply) =>
-      reply.document(document),
+      reply.document(document()),
     )
+  for (const [path, document] of documents) serve(path, () => document)
+
+  let jwks = { of: app.keys.jwks, document: json(app.keys.jwks) }
+  serve(`${issuerPath}.well-known/jwks.json`, () => {
+    const { jwks: of } = app.keys
+    if (of !== jwks.of) jwks = { of, document: json(of) }
+    return jwks.document
+  })
 }
 export default plugin

@@ -1,0 +1,49 @@
+/** The keys that we sign with: ES256 (RFC 7518 §3.4), named by their thumbprints, sealed for the database. */
+import { createHash, generateKeyPairSync } from 'node:crypto'
+import { seal } from './sealing.js'
+import { deriveKey } from './secrets.js'
+
+export interface SealedSigningKey {
+  kid: string
+  public_jwk: Record<string, string>
+  private_jwk_sealed: Buffer
+}
+
+/** Within this the last replica has seen a change, even when its database is slow. */
+const REPLICAS_FOLLOW_SECONDS = 60
+
+/** From the publication of a key to its first signature; what caches hold of our JWKS is older by then. */
+export function publishedAheadSeconds(maxAgeSeconds: number): number {
+  return maxAgeSeconds + REPLICAS_FOLLOW_SECONDS
+}
+
+export interface TokenLifetimes {
+  ASSERTION_TTL_SECONDS: number
+  ACCESS_TOKEN_TTL_SECONDS: number
+  CLOCK_SKEW_SECONDS: number
+}
+
+/** From a key's last turn to sign to the end of all that it signed. */
+export function longestLifetimeSeconds(lifetimes: TokenLifetimes): number {
+  const { ASSERTION_TTL_SECONDS, ACCESS_TOKEN_TTL_SECONDS, CLOCK_SKEW_SECONDS } = lifetimes
+  const longest = Math.max(ASSERTION_TTL_SECONDS, ACCESS_TOKEN_TTL_SECONDS)
+  return longest + CLOCK_SKEW_SECONDS + REPLICAS_FOLLOW_SECONDS
+}
+
+export function newSigningKey(secret: Buffer): SealedSigningKey {
+  const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const { kty, crv, x, y } = publicKey.export({ format: 'jwk' }) as Record<string, string>
+  // RFC 7638 §3.2: these members, in this order.
+  const thumbprint = createHash('sha256').update(JSON.stringify({ crv, kty, x, y }))
+  const kid = thumbprint.digest('base64url')
+  const privateJwk = JSON.stringify(privateKey.export({ format: 'jwk' }))
+  return {
+    kid,
+    public_jwk: { kty: kty!, crv: crv!, x: x!, y: y!, kid, use: 'sig', alg: 'ES256' },
+    private_jwk_sealed: seal(sealingKey(secret), kid, privateJwk),
+  }
+}
+
+export function sealingKey(secret: Buffer): Buffer {
+  return deriveKey(secret, 'signing-key-seal')
+}
