@@ -4,6 +4,7 @@ import { Command } from 'commander'
 import { addIssuerCommands } from './cli-issuers.js'
 import { print, say, wholeNumber } from './cli-io.js'
 import { addRegistrationCommands } from './cli-registrations.js'
+import { addKeyCommands } from './cli-keys.js'
 import { readConfig, type Config } from './config.js'
 import { connect, inTransaction, requireMigrations, sentence } from './database.js'
 import { hashSecret, newId, newSecret } from './domain/secrets.js'
@@ -84,6 +85,7 @@ servers
 
 addIssuerCommands(program, withDatabase)
 addRegistrationCommands(program, withDatabase)
+addKeyCommands(program, withDatabase)
 
 try {
   await program.parseAsync()

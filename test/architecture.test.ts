@@ -11,6 +11,7 @@ const PARTS: Record<string, string> = {
   'cli-io.ts': 'cli',
   'cli-issuers.ts': 'cli',
   'cli-registrations.ts': 'cli',
+  'cli-keys.ts': 'cli',
   'client-error.ts': 'errors',
   'config.ts': 'setup',
   'config-faults.ts': 'setup',

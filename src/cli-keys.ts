@@ -1,0 +1,73 @@
+/** `registrar keys`: the keys that tokens are signed with. Replicas follow within seconds. */
+import type { Command } from 'commander'
+import type { Config } from './config.js'
+import { MAX_AGE_SECONDS } from './domain/metadata.js'
+import { publishedAheadSeconds } from './domain/signing-key.js'
+import { retireKey, rotateKeys } from './key-store.js'
+import { listSigningKeys, type SigningKeyRow } from './repositories/signing-keys.js'
+import type { Database } from './repositories/tables.js'
+import { localSecret } from './secret.js'
+
+type WithDatabase = (work: (db: Database, config: Config) => Promise<void>) => Promise<void>
+
+const say = (line: string) => console.error(line)
+const print = (value: unknown) => console.log(JSON.stringify(value, null, 2))
+const MINUTES = MAX_AGE_SECONDS / 60
+
+export function addKeyCommands(program: Command, withDatabase: WithDatabase): void {
+  const keys = program.command('keys').description('the keys that tokens are signed with')
+
+  keys
+    .command('list')
+    .description('list them as JSON: waiting, signing, verifying, expired or retired')
+    .action(() => withDatabase(async (db) => print((await listSigningKeys(db)).map(shown))))
+
+  keys
+    .command('rotate')
+    .description(
+      'make a new key; it signs when every cache has it, and the one before verifies until its tokens have expired',
+    )
+    .option(
+      '--now',
+      `it signs at once, for when the old one may have leaked: APIs that cache our keys may refuse its tokens for ${MINUTES} minutes`,
+      false,
+    )
+    .action(({ now }: { now: boolean }) =>
+      withDatabase(async (db, config) => {
+        const wait = now ? 0 : publishedAheadSeconds(MAX_AGE_SECONDS)
+        const kid = await rotateKeys(db, secretsOf(config), wait)
+        if (now)
+          say(
+            `It signs from now on. APIs that cache our keys may refuse its tokens for ${MINUTES} minutes. Tokens under the key before stay valid until they expire; if it has leaked, end them: registrar keys retire`,
+          )
+        print(await show(db, kid))
+      }),
+    )
+
+  keys
+    .command('retire <kid>')
+    .description('for a key that has leaked: every token and assertion under it dies at once')
+    .action((kid: string) =>
+      withDatabase(async (db) => {
+        await retireKey(db, kid)
+        say(
+          `Its tokens are refused from now on here and at introspection; by APIs that cache our keys within ${MINUTES} minutes. Their agents have to register again.`,
+        )
+        print(await show(db, kid))
+      }),
+    )
+}
+
+/** A local server has made its own. */
+function secretsOf({ secrets, DATA_DIR }: Config): Buffer[] {
+  return secrets.length > 0 ? secrets : [localSecret(DATA_DIR)]
+}
+
+async function show(db: Database, kid: string) {
+  return shown((await listSigningKeys(db)).find((key) => key.kid === kid)!)
+}
+
+function shown(key: SigningKeyRow) {
+  const { kid, status, created_at, signs_from, succeeded_at, retired_at, verifies_until } = key
+  return { kid, status, created_at, signs_from, succeeded_at, retired_at, verifies_until }
+}
