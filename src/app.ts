@@ -13,6 +13,7 @@ import { jsonErrors, oauthBody, profileBody } from './errors.js'
 import bearer from './plugins/bearer.js'
 import brand from './plugins/brand.js'
 import ceremonies from './plugins/ceremonies.js'
+import calls from './plugins/calls.js'
 import closing from './plugins/closing.js'
 import database from './plugins/database.js'
 import documents from './plugins/documents.js'
@@ -22,6 +23,7 @@ import forms from './plugins/forms.js'
 import http from './plugins/http.js'
 import keys from './plugins/keys.js'
 import limits from './plugins/limits.js'
+import metrics from './plugins/metrics.js'
 import oidc from './plugins/oidc.js'
 import pages from './plugins/pages.js'
 import requests, { requestLog } from './plugins/requests.js'
@@ -94,8 +96,10 @@ async function registerAll(app: FastifyInstance, config: Config): Promise<void> 
   await app.register(closing)
   await app.register(requests)
   await app.register(http)
+  await app.register(calls)
   await app.register(database)
   await app.register(limits)
+  if (config.METRICS_PORT !== undefined) await app.register(metrics)
   await app.register(keys)
   await app.register(ceremonies)
   await app.register(documents)

@@ -10,6 +10,8 @@ export function crossFaults(config: Config, scopesRead: boolean): string[] {
     const unknown = config.PRE_CLAIM_SCOPES.filter((scope) => !Object.hasOwn(config.SCOPES, scope))
     if (unknown.length > 0) faults.push(`PRE_CLAIM_SCOPES: ${unknown.join(', ')} not in SCOPES`)
   }
+  if (config.METRICS_PORT && config.METRICS_PORT === config.PORT)
+    faults.push('METRICS_PORT: not PORT itself, which is for everyone')
   const base64 = config.SECRET.every((text) => /^[\w+/-]+=*$/.test(text))
   if (!base64 || config.secrets.some((secret) => secret.length < 32 || new Set(secret).size < 16))
     faults.push('SECRET: at least 32 random bytes in base64; make one with openssl rand -base64 32')

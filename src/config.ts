@@ -75,6 +75,8 @@ const Settings = Type.Object({
     }),
   ),
   TRUST_PROXY: Type.Array(Type.String(), { default: [] }),
+  METRICS_PORT: Type.Optional(Type.Integer({ minimum: 0, maximum: 65535 })),
+  METRICS_HOST: Type.String({ default: '127.0.0.1' }),
   LOG_LEVEL: oneOf('trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'),
 })
 

@@ -22,6 +22,7 @@ const PARTS: Record<string, string> = {
   'migrations.ts': 'setup',
   'open-database.ts': 'setup',
   'plugins/jwks-fetch.ts': 'fetch',
+  'plugins/meters.ts': 'meters',
   'plugins/oidc-errors.ts': 'fetch',
   'repositories/tables.ts': 'tables',
   'secret.ts': 'setup',
@@ -37,7 +38,7 @@ const MAY_IMPORT: Record<string, { parts: string[]; types?: string[]; packages?:
   },
   app: { parts: ['plugins', 'routes', 'setup', 'errors'] },
   plugins: {
-    parts: ['repositories', 'schemas', 'domain', 'errors', 'fetch', 'key-store', 'setup'],
+    parts: ['repositories', 'schemas', 'domain', 'errors', 'fetch', 'key-store', 'meters', 'setup'],
     types: ['plugins', 'tables'],
   },
   routes: {
@@ -51,7 +52,12 @@ const MAY_IMPORT: Record<string, { parts: string[]; types?: string[]; packages?:
   domain: { parts: ['domain'], packages: /^node:crypto$/ },
   errors: { parts: [] },
   fetch: { parts: ['domain'] },
-  'key-store': { parts: ['repositories', 'domain'], types: ['tables'], packages: /^node:crypto$/ },
+  'key-store': {
+    parts: ['setup', 'repositories', 'domain'],
+    types: ['tables'],
+    packages: /^node:crypto$/,
+  },
+  meters: { parts: ['domain'], types: ['plugins', 'repositories'] },
   setup: { parts: ['setup', 'domain'], types: ['tables'] },
 }
 

@@ -1,5 +1,6 @@
 /** The database, at the version this code was written for. */
 import fp from 'fastify-plugin'
+import type pg from 'pg'
 import { connect, inTransaction, requireMigrations } from '../database.js'
 import { pendingMigrations } from '../migrations.js'
 import type { Database, DatabaseTransaction } from '../repositories/tables.js'
@@ -9,6 +10,8 @@ declare module 'fastify' {
     db: Database
     /** `work` may run again: it must have no effect outside `tx`. */
     transaction<Result>(work: (tx: DatabaseTransaction) => Promise<Result>): Promise<Result>
+    /** What the connections are doing. */
+    pool: Pick<pg.Pool, 'totalCount' | 'idleCount' | 'waitingCount' | 'options'>
     /** Names of migrations that this version needs and the database lacks. */
     pendingMigrations(): Promise<string[]>
   }
@@ -24,6 +27,7 @@ export default fp(
     })
     app.decorate('db', db)
     app.decorate('transaction', (work) => inTransaction(db, work))
+    app.decorate('pool', pool)
     app.decorate('pendingMigrations', () => pendingMigrations(pool))
     // Not db.destroy(), which does nothing before the first query of Kysely's.
     app.addHook('onClose', async () => pool.end())

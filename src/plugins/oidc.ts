@@ -124,6 +124,8 @@ export default fp(
     }
 
     async function discover({ issuer, client_id, client_secret }: OidcProvider) {
+      const fetching: client.CustomFetch = (url, options) =>
+        app.call('oidc', url, () => fetch(url, options as RequestInit))
       const settings = { [client.clockTolerance]: config.CLOCK_SKEW_SECONDS }
       const server = await client.discovery(
         new URL(issuer),
@@ -132,6 +134,7 @@ export default fp(
         client_secret === undefined ? client.None() : secretAuth(client_secret),
         {
           timeout: TIMEOUT_SECONDS,
+          [client.customFetch]: fetching,
           execute: [
             // It comes straight from the provider, and is checked all the same.
             client.enableNonRepudiationChecks,
@@ -145,7 +148,7 @@ export default fp(
       throw new Error(`The metadata of ${issuer} names another issuer: ${named}`)
     }
   },
-  { name: 'oidc' },
+  { name: 'oidc', dependencies: ['calls'] },
 )
 
 /** Basic is what providers register by default; the body only where they offer nothing else (Discovery 1.0 section 3). */

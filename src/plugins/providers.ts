@@ -53,14 +53,14 @@ export default fp(
       const known = remotes.get(jwks_uri)
       if (known) return known
       const made = remoteKeys(
-        () => fetchJwks(jwks_uri, app.config.local),
+        () => app.call('jwks', jwks_uri, () => fetchJwks(jwks_uri, app.config.local)),
         (error) => app.log.warn({ err: error, jwks_uri }, 'could not fetch the keys of a provider'),
       )
       remotes.set(jwks_uri, made)
       return made
     }
   },
-  { name: 'providers' },
+  { name: 'providers', dependencies: ['calls'] },
 )
 
 interface Keys {

@@ -81,13 +81,15 @@ export async function revokeRegistration(
   id: string,
   audit: { user_id: string; address: string; details: Record<string, string> },
 ): Promise<void> {
-  const { numUpdatedRows } = await db
+  const revoked = await db
     .updateTable('registrations')
     .set({ revoked_at: dbNow, generation: sql`generation + 1` })
     .where('id', '=', id)
     .where('user_id', '=', audit.user_id)
     .where('revoked_at', 'is', null)
+    .returning('registration_type')
     .executeTakeFirst()
-  if (numUpdatedRows === 1n)
-    await recordAudit(db, { event: 'registration.revoked', registration_id: id, ...audit })
+  const details = { ...revoked, ...audit.details }
+  if (revoked)
+    await recordAudit(db, { event: 'registration.revoked', registration_id: id, ...audit, details })
 }

@@ -39,6 +39,30 @@ export interface AuditEntry {
   details?: Record<string, string | number>
 }
 
+type Watcher = (committed: AuditEntry[]) => void
+
+const watchers = new WeakMap<Database, Watcher>()
+
+/** From now on `watcher` is told of what is recorded through `db` and its transactions, once it is committed. */
+export function watchAudit(db: Database, watcher: Watcher): void {
+  watchers.set(db, watcher)
+  const transaction = db.transaction.bind(db)
+  db.transaction = () => {
+    const builder = transaction()
+    const execute = builder.execute.bind(builder)
+    builder.execute = async (work) => {
+      const recorded: AuditEntry[] = []
+      const result = await execute((tx) => {
+        watchers.set(tx, (entries) => recorded.push(...entries))
+        return work(tx)
+      })
+      watcher(recorded)
+      return result
+    }
+    return builder
+  }
+}
+
 /** Pass the transaction of the change it tells of. */
 export async function recordAudit(db: Database, ...entries: AuditEntry[]): Promise<void> {
   if (entries.length === 0) return
@@ -54,4 +78,5 @@ export async function recordAudit(db: Database, ...entries: AuditEntry[]): Promi
       })),
     )
     .execute()
+  watchers.get(db)?.(entries)
 }

@@ -110,11 +110,12 @@ export async function revokeSubject(
     .where('issuer', '=', issuer)
     .where('subject', '=', subject)
     .where('revoked_at', 'is', null)
-    .returning(['id', 'user_id'])
+    .returning(['id', 'user_id', 'registration_type'])
     .execute()
-  for (const { id: registration_id, user_id } of revoked) {
+  for (const { id: registration_id, user_id, registration_type } of revoked) {
     const of = user_id ? { registration_id, user_id } : { registration_id }
-    await recordAudit(db, { event: 'registration.revoked', ...of, ...audit })
+    const details = { registration_type, ...audit.details }
+    await recordAudit(db, { event: 'registration.revoked', ...of, ...audit, details })
   }
 }
 

@@ -236,11 +236,12 @@ export async function recordExpiries(db: DatabaseTransaction, limit: number): Pr
         .forUpdate()
         .skipLocked(),
     )
-    .returning('id')
+    .returning(['id', 'registration_type'])
     .execute()
-  const expired = rows.map(({ id }) => ({
+  const expired = rows.map(({ id, registration_type }) => ({
     event: 'registration.expired' as const,
     registration_id: id,
+    details: { registration_type },
   }))
   await recordAudit(db, ...expired)
   return rows.length

@@ -184,8 +184,9 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     await registrations.lockByClaimToken(tx, tokenHash)
     const decision = decide(await registrations.findByClaimToken(tx, tokenHash))
     if (!decision.ok) return { kind: 'refused', error: refusalFor(REFUSALS, decision.reason) }
-    const { id } = decision.registration
+    const { id, registration_type } = decision.registration
     const { issuer } = verified.issuer
+    const details = { issuer, registration_type }
     if (
       resolution.kind === 'confirm' &&
       (await countRecentWrongCodes(tx, id)) >= WRONG_CODES_PER_DAY
@@ -198,7 +199,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     await registrations.claimRegistration(tx, id, user_id)
     await recordAudit(
       tx,
-      { event: 'claim.confirmed', registration_id: id, user_id, address, details: { issuer } },
+      { event: 'claim.confirmed', registration_id: id, user_id, address, details },
       { event: 'assertion.issued', registration_id: id, address },
     )
     return { kind: 'claimed', registration: (await registrations.findRegistration(tx, id))! }

@@ -118,7 +118,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const { attempt, registration } = decision.claim
     const asked = { kind: 'asked_again', claim: decision.claim } as const
     const of = { registration_id: registration.id, user_id: person.user_id, address }
-    const details = { claim_attempt_id: attempt.id }
+    const { registration_type } = registration
+    const details = { claim_attempt_id: attempt.id, registration_type }
     if (body.decision === 'decline') {
       await attempts.markAttempt(tx, attempt.id, 'declined_at')
       await recordAudit(tx, { event: 'claim.declined', ...of, details })
