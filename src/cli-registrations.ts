@@ -1,7 +1,8 @@
 /** `registrar registrations`: which there are, all there is about one, and the end of it. */
 import type { Command } from 'commander'
-import { instant, oneOf, print, userId, wholeNumber, type WithDatabase } from './cli-io.js'
 import { inTransaction } from './database.js'
+import { instant, oneOf, print, userId, wholeNumber, type WithDatabase } from './cli-io.js'
+import { retried } from './cli-revocations.js'
 import { registrationStatus, type Status } from './domain/registration.js'
 import { listRegistrationEvents } from './repositories/audit-trail.js'
 import * as registrations from './repositories/registration-list.js'
@@ -91,9 +92,7 @@ export function addRegistrationCommands(program: Command, withDatabase: WithData
 }
 
 async function revoke(db: Database, id: string): Promise<void> {
-  const once = () => inTransaction(db, (tx) => revokeById(tx, id, BY_OPERATOR))
-  let outcome = await once()
-  while (outcome === 'changed') outcome = await once()
+  const outcome = await retried(() => inTransaction(db, (tx) => revokeById(tx, id, BY_OPERATOR)))
   if (outcome === 'unknown') unknown(id)
 }
 

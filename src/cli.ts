@@ -5,6 +5,7 @@ import { addIssuerCommands } from './cli-issuers.js'
 import { print, say, wholeNumber } from './cli-io.js'
 import { addRegistrationCommands } from './cli-registrations.js'
 import { addKeyCommands } from './cli-keys.js'
+import { addRevokeAllCommand } from './cli-revoke-all.js'
 import { readConfig, type Config } from './config.js'
 import { connect, inTransaction, requireMigrations, sentence } from './database.js'
 import { hashSecret, newId, newSecret } from './domain/secrets.js'
@@ -86,6 +87,7 @@ servers
 addIssuerCommands(program, withDatabase)
 addRegistrationCommands(program, withDatabase)
 addKeyCommands(program, withDatabase)
+addRevokeAllCommand(program, withDatabase)
 
 try {
   await program.parseAsync()

@@ -12,6 +12,8 @@ const PARTS: Record<string, string> = {
   'cli-issuers.ts': 'cli',
   'cli-registrations.ts': 'cli',
   'cli-keys.ts': 'cli',
+  'cli-revocations.ts': 'cli',
+  'cli-revoke-all.ts': 'cli',
   'client-error.ts': 'errors',
   'config.ts': 'setup',
   'config-faults.ts': 'setup',

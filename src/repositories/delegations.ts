@@ -1,5 +1,5 @@
 /** Whom a provider's subject stands for. */
-import { sql } from 'kysely'
+import { sql, type RawBuilder } from 'kysely'
 import { recordAudit, type AuditEntry } from './audit-events.js'
 import type { Database, DatabaseTransaction } from './tables.js'
 import { dbNow } from './time.js'
@@ -17,9 +17,12 @@ export async function lockSubject(
   db: DatabaseTransaction,
   { issuer, subject }: Subject,
 ): Promise<void> {
-  await sql`select pg_advisory_xact_lock(hashtextextended(${subject}, hashtextextended(${issuer}, 0)))`.execute(
-    db,
-  )
+  await sql`select pg_advisory_xact_lock(${subjectKey(issuer, subject)})`.execute(db)
+}
+
+/** The lock's number: of values, or of columns. */
+export function subjectKey(issuer: unknown, subject: unknown): RawBuilder<bigint> {
+  return sql`hashtextextended(${subject}, hashtextextended(${issuer}, 0))`
 }
 
 /** The user it stands for; set aside, it counts for nothing until that user confirms it. */
@@ -84,7 +87,7 @@ export async function removeDelegation(
   db: DatabaseTransaction,
   { issuer, subject }: Subject,
   audit: Pick<AuditEntry, 'address' | 'details'>,
-): Promise<void> {
+): Promise<boolean> {
   const removed = await db
     .deleteFrom('delegations')
     .where('issuer', '=', issuer)
@@ -92,6 +95,7 @@ export async function removeDelegation(
     .returning('user_id')
     .executeTakeFirst()
   if (removed) await recordAudit(db, { event: 'delegation.removed', ...removed, ...audit })
+  return removed !== undefined
 }
 
 /**

@@ -7,15 +7,21 @@ import { dbNow } from './time.js'
 
 export type Details = NonNullable<AuditEntry['details']>
 
+/** As Postgres tells of it: try again. */
+class SerializationFailure extends Error {
+  readonly code = '40001'
+}
+
 /**
  * Ends one registration, everything minted for it, and its provider's delegation, or the provider's next assertion would
- * bring it back. `changed`: it became a subject's meanwhile, whose lock comes first, so ask again.
+ * bring it back.
+ * @throws when it became a subject's meanwhile, whose lock has to come first.
  */
 export async function revokeById(
   db: DatabaseTransaction,
   id: string,
   details: Details,
-): Promise<'revoked' | 'over' | 'changed' | 'unknown'> {
+): Promise<'revoked' | 'over' | 'unknown'> {
   let found = await findStanding(db, id)
   if (!found) return 'unknown'
   const subject = subjectOf(found)
@@ -34,7 +40,7 @@ export async function revokeById(
     .where(sql<boolean>`subject is not distinct from ${subject?.subject ?? null}`)
     .returning(['id', 'user_id'])
     .executeTakeFirst()
-  if (!revoked) return 'changed'
+  if (!revoked) throw new SerializationFailure(`${id} has changed`)
   await recordAudit(db, revocation(revoked, details))
   return 'revoked'
 }
@@ -51,7 +57,7 @@ function subjectOf({ issuer, subject }: { issuer: string | null; subject: string
   return issuer === null || subject === null ? undefined : ({ issuer, subject } satisfies Subject)
 }
 
-function revocation(
+export function revocation(
   { id, user_id }: { id: string; user_id: string | null },
   details: Details,
 ): AuditEntry {

@@ -1,0 +1,111 @@
+/**
+ * Ending very many registrations while replicas serve: each batch takes the locks that are free, and waits for none, so
+ * that it neither deadlocks with requests nor holds them up for longer than it works. What was not free is left for later.
+ */
+import { sql, type RawBuilder } from 'kysely'
+import { recordAudit } from './audit-events.js'
+import { subjectKey, type Subject } from './delegations.js'
+import { revocation, type Details } from './revocations.js'
+import type { DatabaseTransaction } from './tables.js'
+
+export interface Batch {
+  /** Of registrations. */
+  ids: string[]
+  /** What their providers said of whom, and whom else providers must not speak for any more. */
+  subjects: Subject[]
+}
+
+export interface Ended {
+  registrations: number
+  delegations: number
+  /** Registrations and delegations of the batch that live on, for now. */
+  left: number
+}
+
+export async function endBatch(
+  db: DatabaseTransaction,
+  { ids, subjects }: Batch,
+  details: Details,
+): Promise<Ended> {
+  const locked = await tryLockSubjects(db, subjects)
+  const delegations = await removeFree(db, locked)
+  const held = await remaining(db, locked)
+  const free = without(locked, held)
+  const revoked = await revokeFree(db, ids, free)
+  await recordAudit(
+    db,
+    ...delegations.map(({ user_id }) => ({
+      event: 'delegation.removed' as const,
+      user_id,
+      details,
+    })),
+    ...revoked.map((row) => revocation(row, details)),
+  )
+  const left = (await countLive(db, ids)) + (await remaining(db, subjects)).length
+  return { registrations: revoked.length, delegations: delegations.length, left }
+}
+
+async function tryLockSubjects(db: DatabaseTransaction, subjects: Subject[]): Promise<Subject[]> {
+  const key = subjectKey(sql.ref('asked.issuer'), sql.ref('asked.subject'))
+  const { rows } = await sql<Subject>`
+    select issuer, subject from ${table(subjects)} where pg_try_advisory_xact_lock(${key})`.execute(
+    db,
+  )
+  return rows
+}
+
+/** Their locks do not free the rows of these: a first sign-in takes them without. */
+async function removeFree(
+  db: DatabaseTransaction,
+  subjects: Subject[],
+): Promise<{ user_id: string }[]> {
+  const { rows } = await sql<{ user_id: string }>`
+    delete from delegations where ctid = any (array(
+      select ctid from delegations where (issuer, subject) in (select issuer, subject from ${table(subjects)})
+      for update skip locked))
+    returning user_id`.execute(db)
+  return rows
+}
+
+async function remaining(db: DatabaseTransaction, subjects: Subject[]): Promise<Subject[]> {
+  const { rows } = await sql<Subject>`
+    select issuer, subject from delegations
+    where (issuer, subject) in (select issuer, subject from ${table(subjects)})`.execute(db)
+  return rows
+}
+
+async function revokeFree(
+  db: DatabaseTransaction,
+  ids: string[],
+  free: Subject[],
+): Promise<{ id: string; user_id: string | null }[]> {
+  const { rows } = await sql<{ id: string; user_id: string | null }>`
+    update registrations set revoked_at = now(), generation = generation + 1
+    where id = any (array(
+      select id from registrations where id = any (${ids}) and revoked_at is null
+        and (issuer is null or (issuer, subject) in (select issuer, subject from ${table(free)}))
+      for no key update skip locked))
+    returning id, user_id`.execute(db)
+  return rows
+}
+
+async function countLive(db: DatabaseTransaction, ids: string[]): Promise<number> {
+  const { live } = await db
+    .selectFrom('registrations')
+    .select(sql<number>`count(*)::int`.as('live'))
+    .where('id', '=', sql<string>`any (${ids})`)
+    .where('revoked_at', 'is', null)
+    .executeTakeFirstOrThrow()
+  return live
+}
+
+function table(subjects: Subject[]): RawBuilder<unknown> {
+  const [issuers, names] = [subjects.map((of) => of.issuer), subjects.map((of) => of.subject)]
+  return sql`unnest(${issuers}::text[], ${names}::text[]) as asked (issuer, subject)`
+}
+
+function without(subjects: Subject[], others: Subject[]): Subject[] {
+  const key = ({ issuer, subject }: Subject) => JSON.stringify([issuer, subject])
+  const taken = new Set(others.map(key))
+  return subjects.filter((of) => !taken.has(key(of)))
+}

@@ -1,0 +1,132 @@
+/** What an incident hits, in batches: each statement does a bounded piece of work, however many rows there are. */
+import { sql, type RawBuilder } from 'kysely'
+import type { Subject } from './delegations.js'
+import type { Batch } from './revocation-batches.js'
+import type { Database } from './tables.js'
+
+/** `since`: registered then or later; null: all. */
+export type Target = { issuer: string } | { user_id: string } | { since: Date | null }
+
+const BATCH = 500
+/** Rows looked at for them, ended long ago or not. */
+const PAGE = 5_000
+
+/**
+ * The database's clock when the work begins. What is acknowledged later is not hit: with live traffic there would be no
+ * end. As text: a Date has no microseconds.
+ */
+export async function beginning(db: Database): Promise<string> {
+  const { rows } = await sql<{ now: string }>`select now()::text as now`.execute(db)
+  return rows[0]!.now
+}
+
+/** Live registrations. */
+export async function countTargets(db: Database, target: Target, began: string): Promise<number> {
+  let total = 0
+  for await (const page of pages(db, target, began)) {
+    const { rows } = await sql<{ n: number }>`
+      select count(*)::int as n from registrations where ${page} and revoked_at is null`.execute(db)
+    total += rows[0]!.n
+  }
+  return total
+}
+
+/** First whom providers may not speak for any more: a registration that ended could come back by their word. */
+export async function* targets(
+  db: Database,
+  target: Target,
+  began: string,
+): AsyncGenerator<Batch, void> {
+  yield* delegated(db, target, began)
+  for await (const page of pages(db, target, began)) {
+    let after = ''
+    for (;;) {
+      const { rows } = await sql<{ id: string } & Nullable<Subject>>`
+        select id, issuer, subject from registrations
+        where ${page} and revoked_at is null and id > ${after} order by id limit ${BATCH}`.execute(
+        db,
+      )
+      if (rows.length === 0) break
+      after = rows.at(-1)!.id
+      yield { ids: rows.map(({ id }) => id), subjects: subjectsOf(rows) }
+    }
+  }
+}
+
+type Nullable<Row> = { [Column in keyof Row]: Row[Column] | null }
+
+/** Each once. */
+function subjectsOf(rows: Nullable<Subject>[]): Subject[] {
+  const known = new Map<string, Subject>()
+  for (const { issuer, subject } of rows)
+    if (issuer !== null && subject !== null)
+      known.set(JSON.stringify([issuer, subject]), { issuer, subject })
+  return [...known.values()]
+}
+
+async function* delegated(db: Database, target: Target, began: string) {
+  // Whom providers spoke for before is not suspect for what has registered since.
+  if ('since' in target && target.since) return
+  const whose =
+    'issuer' in target
+      ? sql`issuer = ${target.issuer}`
+      : 'user_id' in target
+        ? sql`user_id = ${target.user_id}`
+        : sql`true`
+  let after: Subject = { issuer: '', subject: '' }
+  for (;;) {
+    const { rows } = await sql<Subject>`
+      select issuer, subject from delegations
+      where ${whose} and created_at <= ${began}::timestamptz
+        and (issuer, subject) > (${after.issuer}, ${after.subject})
+      order by issuer, subject limit ${BATCH}`.execute(db)
+    if (rows.length === 0) return
+    after = rows.at(-1)!
+    yield { ids: [], subjects: rows }
+  }
+}
+
+/** Conditions on registrations that together are the target. */
+async function* pages(
+  db: Database,
+  target: Target,
+  began: string,
+): AsyncGenerator<RawBuilder<unknown>> {
+  const old = sql`created_at <= ${began}::timestamptz`
+  if ('user_id' in target) yield sql`user_id = ${target.user_id} and ${old}`
+  else if ('issuer' in target) yield* pagesOfIssuer(db, target.issuer, old)
+  else yield* pagesOfTime(db, target.since, old)
+}
+
+async function* pagesOfIssuer(db: Database, issuer: string, old: RawBuilder<unknown>) {
+  const live = sql`issuer = ${issuer} and revoked_at is null`
+  for (let after: string | undefined = ''; after !== undefined;) {
+    const beyond: RawBuilder<unknown> = sql`${live} and subject > ${after}`
+    const { rows }: { rows: { subject: string }[] } = await sql<{ subject: string }>`
+      select subject from registrations where ${beyond} order by subject
+      limit 1 offset ${PAGE}`.execute(db)
+    const last = rows[0]?.subject
+    yield last === undefined
+      ? sql`${beyond} and ${old}`
+      : sql`${beyond} and subject <= ${last} and ${old}`
+    after = last
+  }
+}
+
+async function* pagesOfTime(db: Database, since: Date | null, old: RawBuilder<unknown>) {
+  let after: { at: string; id: string } | undefined = {
+    at: since?.toISOString() ?? '-infinity',
+    id: '',
+  }
+  while (after) {
+    const beyond: RawBuilder<unknown> = sql`(created_at, id) > (${after.at}::timestamptz, ${after.id})`
+    const { rows }: { rows: { at: string; id: string }[] } = await sql<{ at: string; id: string }>`
+      select created_at::text as at, id from registrations where ${beyond} and ${old}
+      order by created_at, id limit 1 offset ${PAGE}`.execute(db)
+    const last = rows[0]
+    yield last
+      ? sql`${beyond} and (created_at, id) <= (${last.at}::timestamptz, ${last.id})`
+      : sql`${beyond} and ${old}`
+    after = last
+  }
+}
