@@ -96,7 +96,10 @@ async function revoke(db: Database, id: string): Promise<void> {
   if (outcome === 'unknown') unknown(id)
 }
 
-function inWords({ registration, attempt, now }: registrations.ListedRegistration, tries: number) {
+export function inWords(
+  { registration, attempt, now }: registrations.ListedRegistration,
+  tries: number,
+) {
   const { id, ...rest } = registration
   return { id, state: registrationStatus(registration, attempt, tries, now), ...rest }
 }

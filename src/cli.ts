@@ -6,6 +6,7 @@ import { print, say, wholeNumber } from './cli-io.js'
 import { addRegistrationCommands } from './cli-registrations.js'
 import { addKeyCommands } from './cli-keys.js'
 import { addRevokeAllCommand } from './cli-revoke-all.js'
+import { addUserCommands } from './cli-users.js'
 import { readConfig, type Config } from './config.js'
 import { connect, inTransaction, requireMigrations, sentence } from './database.js'
 import { hashSecret, newId, newSecret } from './domain/secrets.js'
@@ -88,6 +89,7 @@ addIssuerCommands(program, withDatabase)
 addRegistrationCommands(program, withDatabase)
 addKeyCommands(program, withDatabase)
 addRevokeAllCommand(program, withDatabase)
+addUserCommands(program, withDatabase)
 
 try {
   await program.parseAsync()

@@ -14,6 +14,7 @@ const PARTS: Record<string, string> = {
   'cli-keys.ts': 'cli',
   'cli-revocations.ts': 'cli',
   'cli-revoke-all.ts': 'cli',
+  'cli-users.ts': 'cli',
   'client-error.ts': 'errors',
   'config.ts': 'setup',
   'config-faults.ts': 'setup',

@@ -25,6 +25,7 @@ export type AuditEvent =
   | 'key.created'
   | 'key.retired'
   | 'user.created'
+  | 'user.forgotten'
   | 'session.started'
   | 'session.ended'
   | 'resource_server.added'

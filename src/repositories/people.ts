@@ -1,5 +1,9 @@
-/** People as operators look at them. */
-import type { Database } from './tables.js'
+/** People as operators look at them, and the end of what is known of one. */
+import { sql } from 'kysely'
+import { recordAudit } from './audit-events.js'
+import type { Database, DatabaseTransaction } from './tables.js'
+import { dbNow } from './time.js'
+import { lockEmail } from './users.js'
 
 export async function findUserId(
   db: Database,
@@ -8,4 +12,60 @@ export async function findUserId(
   const [[column, value]] = Object.entries(by) as [['id' | 'email', string]]
   const row = await db.selectFrom('users').select('id').where(column, '=', value).executeTakeFirst()
   return row?.id
+}
+
+/** With their accounts and what providers may say for them. */
+export async function findPerson(db: Database, id: string) {
+  const user = await db
+    .selectFrom('users')
+    .select(['id', 'email', 'phone_number', 'created_at', 'forgotten_at'])
+    .select(
+      sql<number>`(select count(*)::int from sessions where user_id = users.id)`.as('sessions'),
+    )
+    .where('id', '=', id)
+    .executeTakeFirstOrThrow()
+  const sign_ins = await db
+    .selectFrom('sign_ins')
+    .select(['issuer', 'subject', 'created_at', 'last_seen_at'])
+    .where('user_id', '=', id)
+    .orderBy('last_seen_at', 'desc')
+    .execute()
+  const delegations = await db
+    .selectFrom('delegations')
+    .select(['issuer', 'subject', 'created_at', 'last_seen_at', 'set_aside_at'])
+    .where('user_id', '=', id)
+    .orderBy('last_seen_at', 'desc')
+    .execute()
+  return { ...user, sign_ins, delegations }
+}
+
+/**
+ * From the commit on nobody is this user any more, and nothing can be bound to it: see `lockUser` and `findSession`. In
+ * the order of locks that sign-ins (address, account, user) and confirmations (user, delegation) have. Returns the address
+ * that was theirs.
+ */
+export async function forgetPerson(db: DatabaseTransaction, id: string): Promise<string | null> {
+  const { email } = await db
+    .selectFrom('users')
+    .select('email')
+    .where('id', '=', id)
+    .executeTakeFirstOrThrow()
+  if (email !== null) await lockEmail(db, email)
+  await db.deleteFrom('sign_ins').where('user_id', '=', id).execute()
+  const last = await db
+    .selectFrom('users')
+    .select(['email', 'forgotten_at'])
+    .where('id', '=', id)
+    .forNoKeyUpdate()
+    .executeTakeFirstOrThrow()
+  await db.deleteFrom('delegations').where('user_id', '=', id).execute()
+  await db.deleteFrom('sessions').where('user_id', '=', id).execute()
+  if (last.forgotten_at) return null
+  await db
+    .updateTable('users')
+    .set({ email: null, phone_number: null, forgotten_at: dbNow })
+    .where('id', '=', id)
+    .execute()
+  await recordAudit(db, { event: 'user.forgotten', user_id: id })
+  return last.email
 }

@@ -53,10 +53,10 @@ export async function* targets(
   }
 }
 
-type Nullable<Row> = { [Column in keyof Row]: Row[Column] | null }
+export type Nullable<Row> = { [Column in keyof Row]: Row[Column] | null }
 
 /** Each once. */
-function subjectsOf(rows: Nullable<Subject>[]): Subject[] {
+export function subjectsOf(rows: Nullable<Subject>[]): Subject[] {
   const known = new Map<string, Subject>()
   for (const { issuer, subject } of rows)
     if (issuer !== null && subject !== null)

@@ -38,6 +38,8 @@ export async function findSession(
     .selectFrom('sessions')
     .innerJoin('users', 'users.id', 'sessions.user_id')
     .where('sessions.id_hash', '=', idHash)
+    // Of one that was being made while they were forgotten.
+    .where('users.forgotten_at', 'is', null)
     .where('sessions.created_at', '>', secondsFromNow(-ABSOLUTE_SECONDS))
     .where('sessions.last_seen_at', '>', secondsFromNow(-IDLE_SECONDS))
     .select([

@@ -100,13 +100,14 @@ export async function hasLinkedAgent(db: Database, userId: string): Promise<bool
 
 /**
  * Until the transaction ends the user cannot be deleted, and others that lock them wait; false when they are deleted
- * already. Wants the registration locked first.
+ * already, or forgotten. Wants the registration locked first.
  */
 export async function lockUser(db: DatabaseTransaction, id: string): Promise<boolean> {
   const row = await db
     .selectFrom('users')
     .select('id')
     .where('id', '=', id)
+    .where('forgotten_at', 'is', null)
     .forNoKeyUpdate()
     .executeTakeFirst()
   return row !== undefined

@@ -1,0 +1,93 @@
+/** `registrar users`: what is known of a person, and the end of that. */
+import type { Command } from 'commander'
+import { print, say, userId, type WithDatabase } from './cli-io.js'
+import { inWords } from './cli-registrations.js'
+import { endAll, retried } from './cli-revocations.js'
+import { askingFor, erasePerson, type Erased } from './repositories/erasure.js'
+import { findPerson, forgetPerson } from './repositories/people.js'
+import { listRegistrations } from './repositories/registration-list.js'
+import { beginning, countTargets, targets } from './repositories/revocation-targets.js'
+import type { Database } from './repositories/tables.js'
+
+const DETAILS = { reason: 'the user was forgotten' }
+const MOST_LISTED = 100
+
+const HELP = `
+Forgetting ends every registration of the person and every one that waits for them, then takes out their address, number,
+accounts, sessions, the hints that named them, the network addresses of their agents, and whatever in the audit trail
+names them. What stays is that things happened, and when: events, times, ids. It cannot be undone; who signs in again is
+a new user.
+
+Examples:
+  registrar users show alice@example.com
+  registrar users forget alice@example.com --yes`
+
+export function addUserCommands(program: Command, withDatabase: WithDatabase): void {
+  const users = program
+    .command('users')
+    .description('people: look at one, forget one')
+    .addHelpText('after', HELP)
+
+  users
+    .command('show <id-or-email>')
+    .description('show one as JSON: accounts, providers, registrations, how many sessions')
+    .action((idOrEmail: string) =>
+      withDatabase(async (db, config) => {
+        const user_id = await userId(db, idOrEmail)
+        const maxTries = config.USER_CODE_MAX_TRIES
+        const listed = await listRegistrations(db, { user_id, limit: MOST_LISTED, maxTries })
+        const registrations = listed.map((row) => {
+          const { id, state, registration_type, issuer, created_at, claimed_at, revoked_at } =
+            inWords(row, maxTries)
+          return { id, state, registration_type, issuer, created_at, claimed_at, revoked_at }
+        })
+        print({ ...(await findPerson(db, user_id)), registrations })
+      }),
+    )
+
+  users
+    .command('forget <id-or-email>')
+    .description('end what acts for a person, and erase their personal data')
+    .option('--yes', 'do it; without this it only counts')
+    .action((idOrEmail: string, { yes }: { yes?: true }) =>
+      withDatabase(async (db) => {
+        const user_id = await userId(db, idOrEmail)
+        if (!yes) {
+          const would_end = await countTargets(db, { user_id }, await beginning(db))
+          print({ user_id, would_end })
+          throw new Error('Nothing was done: add --yes to forget them.')
+        }
+        say(`Forgetting ${user_id}. Should this be interrupted, run it again with this id.`)
+        print({ user_id, ...(await forget(db, user_id)) })
+      }),
+    )
+}
+
+/**
+ * Twice around the moment from which nothing can be bound to the user any more: before it, so that nothing outlives them
+ * should this be interrupted; after it, for what was bound in between.
+ */
+async function forget(db: Database, user_id: string) {
+  const { email } = await findPerson(db, user_id)
+  const person: Erased = { user_id, emails: email === null ? [] : [email] }
+  const before = await endAndErase(db, person)
+  const last = await retried(() => db.transaction().execute((tx) => forgetPerson(tx, user_id)))
+  if (last !== null) person.emails.push(last)
+  const after = await endAndErase(db, person)
+  return {
+    registrations: before.registrations + after.registrations,
+    delegations: before.delegations + after.delegations,
+  }
+}
+
+async function endAndErase(db: Database, person: Erased) {
+  const { user_id } = person
+  const began = await beginning(db)
+  const theirs = await endAll(db, () => targets(db, { user_id }, began), DETAILS)
+  const asking = await endAll(db, () => askingFor(db, person), DETAILS)
+  await erasePerson(db, person)
+  return {
+    registrations: theirs.registrations + asking.registrations,
+    delegations: theirs.delegations + asking.delegations,
+  }
+}

@@ -1,0 +1,104 @@
+/** What else tells of a person, taken out in batches: rows, events, times and opaque ids stay, so that the trail keeps its shape. */
+import { sql, type RawBuilder } from 'kysely'
+import type { Batch } from './revocation-batches.js'
+import { subjectsOf, type Nullable } from './revocation-targets.js'
+import type { Subject } from './delegations.js'
+import type { Database } from './tables.js'
+
+export interface Erased {
+  user_id: string
+  /** Those that were theirs. */
+  emails: string[]
+}
+
+const BATCH = 500
+const AUDIT_BATCH = 1_000
+/** In place of an address, which must be there; not in canonical form, so that it is nobody's. */
+const NO_HINT = 'FORGOTTEN@forgotten.invalid'
+const NO_SUBJECT = 'forgotten'
+/** Members of an audit row's details that name no person; any other goes. */
+const IMPERSONAL = [
+  'registration_type',
+  'issuer',
+  'scope',
+  'jti',
+  'kind',
+  'claim_attempt_id',
+  'tries_left',
+  'reason',
+  'sessions',
+]
+
+/** Those that live and ask for the person, and for nobody else since. */
+export async function* askingFor(db: Database, person: Erased): AsyncGenerator<Batch, void> {
+  for await (const rows of batches(db, sql`${asks(person)} and revoked_at is null`))
+    yield { ids: rows.map(({ id }) => id), subjects: subjectsOf(rows) }
+}
+
+/** Wants their registrations, and those that ask for them, ended. */
+export async function erasePerson(db: Database, person: Erased): Promise<void> {
+  const { user_id } = person
+  for (const theirs of [sql`user_id = ${user_id}`, asks(person)])
+    for await (const rows of batches(db, sql`${theirs} and revoked_at is not null`)) {
+      const ids = rows.map(({ id }) => id)
+      const own = sql`(user_id is null or user_id = ${user_id})`
+      await eraseEvents(db, sql`registration_id = any (${ids}) and ${own}`)
+      await sql`update registrations set created_from = null,
+          subject = case when subject is not null then ${NO_SUBJECT} end
+        where id = any (${ids}) and revoked_at is not null`.execute(db)
+      // Last: should this be interrupted, the next run finds them by the hint again.
+      await eraseAttempts(db, sql`registration_id = any (${ids})`)
+    }
+  await eraseAttempts(db, names(person))
+  await eraseEvents(db, sql`user_id = ${user_id}`)
+}
+
+const names = ({ user_id, emails }: Erased) =>
+  sql`(login_hint = any (${emails}) or pinned_user_id = ${user_id})`
+
+/** Not `exists`: there may be millions of registrations, and few attempts that name anyone. */
+const asks = (person: Erased) => sql`claimed_at is null and id in (
+  select registration_id from claim_attempts where superseded_at is null and ${names(person)})`
+
+type Row = { id: string } & Nullable<Subject>
+
+async function* batches(db: Database, whose: RawBuilder<unknown>) {
+  let after = ''
+  for (;;) {
+    const { rows } = await sql<Row>`
+      select id, issuer, subject from registrations
+      where ${whose} and id > ${after} order by id limit ${BATCH}`.execute(db)
+    if (rows.length === 0) return
+    after = rows.at(-1)!.id
+    yield rows
+  }
+}
+
+async function eraseAttempts(db: Database, whose: RawBuilder<unknown>): Promise<void> {
+  for (;;) {
+    const { numAffectedRows } = await sql`
+      update claim_attempts set requested_from = null,
+        login_hint = case when login_hint is not null then ${NO_HINT} end
+      where id = any (array(
+        select id from claim_attempts
+        where ${whose} and (requested_from is not null or login_hint <> ${NO_HINT})
+        limit ${BATCH}))`.execute(db)
+    if (numAffectedRows === 0n) return
+  }
+}
+
+async function eraseEvents(db: Database, whose: RawBuilder<unknown>): Promise<void> {
+  const personal = sql`(address is not null or exists (
+    select from jsonb_object_keys(details) as member where member <> all (${IMPERSONAL})))`
+  for (let after: string | null = '0'; after !== null;) {
+    const { rows }: { rows: { last: string | null }[] } = await sql<{ last: string | null }>`
+      with page as (
+        select id from audit_events where ${whose} and id > ${after} order by id limit ${AUDIT_BATCH}),
+      erased as (
+        update audit_events set address = null, details = (
+          select jsonb_object_agg(key, value) from jsonb_each(details) where key = any (${IMPERSONAL}))
+        where id in (select id from page) and ${personal})
+      select max(id) as last from page`.execute(db)
+    after = rows[0]!.last
+  }
+}
