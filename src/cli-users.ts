@@ -1,5 +1,6 @@
 /** `registrar users`: what is known of a person, and the end of that. */
 import type { Command } from 'commander'
+import { inTransaction } from './database.js'
 import { print, say, userId, type WithDatabase } from './cli-io.js'
 import { inWords } from './cli-registrations.js'
 import { endAll, retried } from './cli-revocations.js'
@@ -71,7 +72,7 @@ async function forget(db: Database, user_id: string) {
   const { email } = await findPerson(db, user_id)
   const person: Erased = { user_id, emails: email === null ? [] : [email] }
   const before = await endAndErase(db, person)
-  const last = await retried(() => db.transaction().execute((tx) => forgetPerson(tx, user_id)))
+  const last = await retried(() => inTransaction(db, (tx) => forgetPerson(tx, user_id)))
   if (last !== null) person.emails.push(last)
   const after = await endAndErase(db, person)
   return {

@@ -3,6 +3,7 @@
 import { Command } from 'commander'
 import { addIssuerCommands } from './cli-issuers.js'
 import { print, say, wholeNumber } from './cli-io.js'
+import { addPruneCommand } from './cli-prune.js'
 import { addRegistrationCommands } from './cli-registrations.js'
 import { addKeyCommands } from './cli-keys.js'
 import { addRevokeAllCommand } from './cli-revoke-all.js'
@@ -90,6 +91,7 @@ addRegistrationCommands(program, withDatabase)
 addKeyCommands(program, withDatabase)
 addRevokeAllCommand(program, withDatabase)
 addUserCommands(program, withDatabase)
+addPruneCommand(program, withDatabase)
 
 try {
   await program.parseAsync()

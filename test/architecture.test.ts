@@ -10,6 +10,7 @@ const PARTS: Record<string, string> = {
   'cli.ts': 'cli',
   'cli-io.ts': 'cli',
   'cli-issuers.ts': 'cli',
+  'cli-prune.ts': 'cli',
   'cli-registrations.ts': 'cli',
   'cli-keys.ts': 'cli',
   'cli-revocations.ts': 'cli',

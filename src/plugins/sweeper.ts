@@ -24,7 +24,7 @@ export default fp(
 
     async function sweepOnce(): Promise<number> {
       const told = await app.transaction((tx) => recordExpiries(tx, BATCH))
-      return Math.max(told, await purgeExpired(app.db, BATCH))
+      return Math.max(told, ...Object.values(await purgeExpired(app.db, BATCH)))
     }
 
     async function sweep(): Promise<void> {

@@ -1,0 +1,52 @@
+/** `registrar prune`: what replicas clear away all the time, done at once; and what they keep until an operator says how long. */
+import type { Command } from 'commander'
+import { inTransaction } from './database.js'
+import { print, wholeNumber, type WithDatabase } from './cli-io.js'
+import { purgeExpired, purgeUnclaimed } from './repositories/purge.js'
+import { recordExpiries } from './repositories/registrations.js'
+import type { Database } from './repositories/tables.js'
+
+/** Rows of a table in one transaction: small enough that no request waits for it. */
+const BATCH = 500
+
+const HELP = `
+Replicas do this all the time, but for old registrations, which they keep. Safe to run on several machines at once and
+while replicas serve; a batch that another is at is skipped.
+
+Examples:
+  registrar prune
+  registrar prune --registrations-older-than 90`
+
+export function addPruneCommand(program: Command, withDatabase: WithDatabase): void {
+  program
+    .command('prune')
+    .description('tell the audit trail of what expired, remove what is over; prints counts as JSON')
+    .option(
+      '--registrations-older-than <days>',
+      'also remove registrations that expired unclaimed so many days ago',
+      wholeNumber,
+    )
+    .addHelpText('after', HELP)
+    .action(({ registrationsOlderThan: days }: { registrationsOlderThan?: number }) =>
+      withDatabase(async (db) => print(await prune(db, days))),
+    )
+}
+
+export async function prune(db: Database, days: number | undefined) {
+  const total = {
+    expired: 0,
+    spent_assertions: 0,
+    revoked_tokens: 0,
+    sessions: 0,
+    registrations: 0,
+  }
+  for (;;) {
+    const batch = {
+      expired: await inTransaction(db, (tx) => recordExpiries(tx, BATCH)),
+      ...(await purgeExpired(db, BATCH)),
+      registrations: days === undefined ? 0 : await purgeUnclaimed(db, days, BATCH),
+    }
+    for (const [name, rows] of Object.entries(batch)) total[name as keyof typeof total] += rows
+    if (Math.max(...Object.values(batch)) < BATCH) return total
+  }
+}
