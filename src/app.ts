@@ -18,6 +18,7 @@ import closing from './plugins/closing.js'
 import database from './plugins/database.js'
 import documents from './plugins/documents.js'
 import idJags from './plugins/id-jags.js'
+import readiness from './plugins/readiness.js'
 import providers from './plugins/providers.js'
 import forms from './plugins/forms.js'
 import http from './plugins/http.js'
@@ -93,6 +94,7 @@ export async function buildApp(config: Config): Promise<FastifyInstance> {
 }
 
 async function registerAll(app: FastifyInstance, config: Config): Promise<void> {
+  await app.register(readiness)
   await app.register(closing)
   await app.register(requests)
   await app.register(http)

@@ -77,6 +77,7 @@ const Settings = Type.Object({
   TRUST_PROXY: Type.Array(Type.String(), { default: [] }),
   METRICS_PORT: Type.Optional(Type.Integer({ minimum: 0, maximum: 65535 })),
   METRICS_HOST: Type.String({ default: '127.0.0.1' }),
+  STOP_GRACE_SECONDS: Type.Integer({ minimum: 0, maximum: 10 }),
   LOG_LEVEL: oneOf('trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'),
 })
 
@@ -111,6 +112,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     RESOURCE: `${issuer}/api`,
     SIGN_IN: env.OIDC_ISSUER || env.OIDC_PROVIDERS ? 'oidc' : local ? 'development' : 'none',
     TOKEN_SUBJECT: 'user',
+    STOP_GRACE_SECONDS: local ? '0' : '5',
     LOG_LEVEL: 'info',
     IDENTITY_ASSERTION_FIRST_CONTACT: 'provision',
   }

@@ -73,6 +73,21 @@ export async function requireMigrations(pool: pg.Pool): Promise<void> {
     )
 }
 
+/** @throws when the database takes no writes, or its clock is not ours: times are the database's, tokens are dated by us. */
+export async function requireWritable(pool: pg.Pool, skewSeconds: number): Promise<void> {
+  const before = Date.now()
+  const { rows } = await pool.query<{ now: number; read_only: boolean }>(
+    `select 1000 * extract(epoch from clock_timestamp())::float8 as now,
+       current_setting('transaction_read_only')::boolean as read_only`,
+  )
+  const { now, read_only } = rows[0]!
+  if (read_only) throw new Error('The database is read-only')
+  const seconds = Math.max(before - now, now - Date.now()) / 1000
+  // Tokens are dated in whole seconds.
+  if (seconds > skewSeconds + 1)
+    throw new Error(`This clock and the database's are ${Math.round(seconds)} s apart`)
+}
+
 /** What an operator can mend, in a sentence. A host with several addresses fails with several errors, and no words. */
 export function sentence(error: unknown): string {
   const { errors: [first] = [error] } = error as Partial<AggregateError>

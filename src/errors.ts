@@ -89,7 +89,7 @@ export const rateLimited = (limit: string, headers: Record<string, string>, seco
 const tryAgain = (description: string) =>
   new OAuthError(503, 'temporarily_unavailable', description, { 'retry-after': '5' })
 
-const unavailable = () => tryAgain('The service cannot answer now. Try again soon.')
+export const unavailable = () => tryAgain('The service cannot answer now. Try again soon.')
 
 export const providerAway = () =>
   because('provider_away', tryAgain("The provider's keys cannot be fetched now. Try again soon."))

@@ -1,4 +1,5 @@
 /** environment → config → database → app → listen; stop on a signal. */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { buildApp } from './app.js'
 import { readConfig } from './config.js'
 import { sentence } from './database.js'
@@ -6,7 +7,8 @@ import { migrate } from './migrations.js'
 import { openDatabase } from './open-database.js'
 import { localSecret } from './secret.js'
 
-const STOP_WITHIN_MS = 25_000
+/** Orchestrators kill after 30 s. */
+const STOP_WITHIN_MS = 28_000
 
 /** Resolves once, at the first signal. One that follows means the same, and does not cut the stop short. */
 const stopSignal = new Promise<NodeJS.Signals>((resolve) => {
@@ -35,6 +37,8 @@ async function serve(): Promise<void> {
     if (config.local) say(welcome(config.ISSUER))
     app.log.info({ signal: await stopSignal }, 'stopping')
     setTimeout(process.exit, STOP_WITHIN_MS, 1).unref()
+    app.drain()
+    await sleep(config.STOP_GRACE_SECONDS * 1000)
     await app.close()
   } finally {
     await database.close()

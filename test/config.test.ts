@@ -41,6 +41,7 @@ t.test('with an empty environment it is a local server for trying things', async
     LEGACY_REVOCATION: true,
     CLOCK_SKEW_SECONDS: 60,
     TRUST_PROXY: [],
+    STOP_GRACE_SECONDS: 0,
     LOG_LEVEL: 'info',
     local: true,
     secrets: [],
@@ -48,6 +49,12 @@ t.test('with an empty environment it is a local server for trying things', async
   } satisfies Partial<Record<keyof Config, unknown>>)
   const empty = Object.fromEntries(Object.keys(config).map((name) => [name, '']))
   t.same(readConfig(empty), config, 'empty is unset')
+})
+
+t.test('off localhost a load balancer gets time to notice a stop', async (t) => {
+  t.equal(readConfig(PUBLIC).STOP_GRACE_SECONDS, 5)
+  t.equal(readConfig({ ...PUBLIC, STOP_GRACE_SECONDS: '0' }).STOP_GRACE_SECONDS, 0)
+  t.match(faults({ ...PUBLIC, STOP_GRACE_SECONDS: '11' }), [/^STOP_GRACE_SECONDS: /])
 })
 
 t.test('settings are read in the types they have', async (t) => {

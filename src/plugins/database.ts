@@ -1,8 +1,7 @@
 /** The database, at the version this code was written for. */
 import fp from 'fastify-plugin'
 import type pg from 'pg'
-import { connect, inTransaction, requireMigrations } from '../database.js'
-import { pendingMigrations } from '../migrations.js'
+import { connect, inTransaction, requireMigrations, requireWritable } from '../database.js'
 import type { Database, DatabaseTransaction } from '../repositories/tables.js'
 
 declare module 'fastify' {
@@ -12,8 +11,6 @@ declare module 'fastify' {
     transaction<Result>(work: (tx: DatabaseTransaction) => Promise<Result>): Promise<Result>
     /** What the connections are doing. */
     pool: Pick<pg.Pool, 'totalCount' | 'idleCount' | 'waitingCount' | 'options'>
-    /** Names of migrations that this version needs and the database lacks. */
-    pendingMigrations(): Promise<string[]>
   }
 }
 
@@ -28,10 +25,11 @@ export default fp(
     app.decorate('db', db)
     app.decorate('transaction', (work) => inTransaction(db, work))
     app.decorate('pool', pool)
-    app.decorate('pendingMigrations', () => pendingMigrations(pool))
     // Not db.destroy(), which does nothing before the first query of Kysely's.
     app.addHook('onClose', async () => pool.end())
     await requireMigrations(pool)
+    app.readiness.push(() => requireWritable(pool, app.config.CLOCK_SKEW_SECONDS))
+    app.readiness.push(() => requireMigrations(pool))
   },
-  { name: 'database' },
+  { name: 'database', dependencies: ['readiness'] },
 )

@@ -109,6 +109,11 @@ export default fp(
       },
     } satisfies Keys)
 
+    app.readiness.push(async () => {
+      await lookOnce()
+      if (fault !== undefined) throw new Error(fault)
+    })
+
     const stop = new AbortController()
     let following = Promise.resolve()
     app.addHook('onReady', async () => {
@@ -129,7 +134,7 @@ export default fp(
       }
     }
   },
-  { name: 'keys', dependencies: ['database'] },
+  { name: 'keys', dependencies: ['database', 'readiness'] },
 )
 
 async function verify<Claims>(

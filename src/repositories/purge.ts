@@ -14,7 +14,7 @@ export type Purged = Record<keyof typeof OVER, number>
 
 /** How many rows went; as many as `limit` of a table means that there may be more. */
 export async function purgeExpired(db: Database, limit: number): Promise<Purged> {
-  const purged: Purged = { spent_assertions: 0, revoked_tokens: 0, sessions: 0 }
+  const purged: Purged = { spent_assertions: 0, revoked_tokens: 0, rate_limits: 0, sessions: 0 }
   for (const [table, over] of Object.entries(OVER)) {
     const { numAffectedRows = 0n } = await sql`
       delete from ${sql.table(table)} where ctid = any (array(

@@ -1,6 +1,6 @@
-/** /healthz: the process answers. /readyz: it can serve. Neither says more than that. */
+/** /healthz: the process answers. /readyz: it can serve. Neither says more than that; the log says why not. */
 import type { FastifyPluginAsync } from 'fastify'
-import { OAuthError } from '../errors.js'
+import { unavailable } from '../errors.js'
 
 const plugin: FastifyPluginAsync = async (app) => {
   const { LOG_LEVEL } = app.config
@@ -10,11 +10,11 @@ const plugin: FastifyPluginAsync = async (app) => {
   app.get('/healthz', { logLevel }, async () => ({ status: 'ok' }))
 
   app.get('/readyz', { logLevel }, async () => {
-    const pending = await app.pendingMigrations()
-    if (pending.length > 0)
-      throw new OAuthError(503, 'temporarily_unavailable', 'Migrations are missing.', {
-        'retry-after': '5',
-      })
+    try {
+      for (const check of app.readiness) await check()
+    } catch (cause) {
+      throw Object.assign(unavailable(), { cause })
+    }
     return { status: 'ready' }
   })
 }
