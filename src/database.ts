@@ -1,4 +1,5 @@
 /** Connections to Postgres: every wait is bounded, so that beyond it a caller gets 503 and may try again. */
+import type { EventEmitter } from 'node:events'
 import type { Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Kysely, PostgresDialect } from 'kysely'
@@ -12,8 +13,13 @@ const TIMEOUTS = {
   lock_timeout: 3_000,
   idle_in_transaction_session_timeout: 10_000,
 }
-/** Longer than Postgres takes to give up by itself: after it the network or the whole machine is gone. */
-const SILENCE_MS = 7_000
+/**
+ * For as long may a request or transaction hold a connection: longer than Postgres takes to give up by itself. After it
+ * the network or the whole machine is gone, or each of many answers is slow.
+ */
+const HELD_MS = 7_000
+/** read_only_sql_transaction */
+const READ_ONLY = '25006'
 const MOST_RETRIES = 3
 const RETRY_SPREAD_MS = 50
 
@@ -30,16 +36,28 @@ export function connect(
     keepAlive: true,
     ...TIMEOUTS,
   })
+  const held = new WeakMap<pg.PoolClient, NodeJS.Timeout>()
+  const readOnly = new WeakSet<pg.PoolClient>()
   pool.on('connect', (client) => {
     // The pool does not listen while a client is in use. Unheard, an error would end the process.
     client.on('error', ({ message }) => options.onLost(`Lost a database connection: ${message}`))
-    const socket = socketOf(client)
-    socket.on('timeout', () =>
-      socket.destroy(new Error('Connection terminated: Postgres has fallen silent')),
+    // After a failover the old primary may live on as a standby: the pool must find the new one.
+    wireOf(client).on('errorMessage', ({ code }) => {
+      if (code === READ_ONLY) readOnly.add(client)
+    })
+  })
+  pool.on('acquire', (client) => {
+    const tooLong = new Error('Connection terminated: Postgres was too slow')
+    held.set(
+      client,
+      setTimeout(() => wireOf(client).stream.destroy(tooLong), HELD_MS),
     )
   })
-  pool.on('acquire', (client) => void socketOf(client).setTimeout(SILENCE_MS))
-  pool.on('release', (_error, client) => void socketOf(client).setTimeout(0))
+  pool.on('release', (_error, client) => {
+    clearTimeout(held.get(client))
+    // The pool lets go of who is ending.
+    if (readOnly.has(client)) void client.end()
+  })
   // A lost idle connection, which its client has told of, is replaced at the next query.
   pool.on('error', () => {})
   return { pool, db: new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) }) }
@@ -73,15 +91,18 @@ export async function requireMigrations(pool: pg.Pool): Promise<void> {
     )
 }
 
-/** @throws when the database takes no writes, or its clock is not ours: times are the database's, tokens are dated by us. */
-export async function requireWritable(pool: pg.Pool, skewSeconds: number): Promise<void> {
+/** @throws what a write would, which also makes the pool look for another primary. */
+export async function requireWritable(pool: pg.Pool): Promise<void> {
+  await pool.query('select from signing_keys where false for share')
+}
+
+/** @throws when the database's clock is not ours: times are the database's, tokens are dated by us. */
+export async function requireSameTime(pool: pg.Pool, skewSeconds: number): Promise<void> {
   const before = Date.now()
-  const { rows } = await pool.query<{ now: number; read_only: boolean }>(
-    `select 1000 * extract(epoch from clock_timestamp())::float8 as now,
-       current_setting('transaction_read_only')::boolean as read_only`,
+  const { rows } = await pool.query<{ now: number }>(
+    'select 1000 * extract(epoch from clock_timestamp())::float8 as now',
   )
-  const { now, read_only } = rows[0]!
-  if (read_only) throw new Error('The database is read-only')
+  const { now } = rows[0]!
   const seconds = Math.max(before - now, now - Date.now()) / 1000
   // Tokens are dated in whole seconds.
   if (seconds > skewSeconds + 1)
@@ -101,6 +122,6 @@ function isConflict(error: unknown): boolean {
 }
 
 /** pg's own timeout for a query would put the deaf connection back into the pool. */
-function socketOf(client: pg.PoolClient): Socket {
-  return (client as unknown as { connection: { stream: Socket } }).connection.stream
+function wireOf(client: pg.PoolClient) {
+  return (client as unknown as { connection: EventEmitter & { stream: Socket } }).connection
 }

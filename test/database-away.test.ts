@@ -1,77 +1,14 @@
-/** C31-C35: the database goes away, or falls silent, or is lost at the worst moment, and comes back. */
-import { randomBytes } from 'node:crypto'
+/** C31-C33: the database goes away, or falls silent, or is lost at the worst moment, and comes back. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { FastifyInstance } from 'fastify'
 import { sql } from 'kysely'
-import pg from 'pg'
-import { test, type Test } from 'tap'
-import { hashSecret } from '../src/domain/secrets.js'
-import { insertResourceServer } from '../src/repositories/resource-servers.js'
+import type pg from 'pg'
+import { test } from 'tap'
 import * as agents from './fixtures/app.js'
-import { maintenanceUrl, testDatabase } from './fixtures/database.js'
-import { Person } from './fixtures/person.js'
+import { DOCUMENTS, gated, isAway, isAwayPage, machineRequests } from './fixtures/away.js'
+import { testDatabase } from './fixtures/database.js'
 import { testGate } from './fixtures/wire.js'
 
 const COMPLETE = '/agent/identity/claim/complete'
-const DOCUMENTS = [
-  '/.well-known/oauth-protected-resource',
-  '/.well-known/oauth-protected-resource/api',
-  '/.well-known/oauth-authorization-server',
-  '/.well-known/jwks.json',
-  '/auth.md',
-]
-
-async function gated(t: Test) {
-  const { url, pool } = await testDatabase(t)
-  const gate = await testGate(t, url)
-  const { app } = await agents.testReplica(t, gate.url)
-  const alice = await Person.signedIn(app, 'alice@example.com')
-  return { app, gate, pool, alice }
-}
-
-/** One request to each endpoint of the machines, that succeeds while all is well. */
-async function machineRequests(app: FastifyInstance) {
-  const secret = randomBytes(16).toString('hex')
-  await insertResourceServer(app.db, { id: 'rs_1', name: 'one', secret_hash: hashSecret(secret) })
-  const authorization = `Basic ${Buffer.from(`rs_1:${secret}`).toString('base64')}`
-  const { identity_assertion } = await agents.registerAnonymous(app)
-  const { claim_token } = await agents.registerFor(app, 'alice@example.com')
-  const { access_token: token } = (await agents.exchange(app, identity_assertion)).json()
-  return {
-    'an anonymous registration': () =>
-      agents.postJson(app, '/agent/identity', { type: 'anonymous' }),
-    'a registration with a hint': () =>
-      agents.postJson(app, '/agent/identity', {
-        type: 'service_auth',
-        login_hint: 'bob@example.com',
-      }),
-    'a claim': () => agents.postJson(app, '/agent/identity/claim', { claim_token }),
-    'an exchange': () => agents.exchange(app, identity_assertion),
-    'an introspection': () =>
-      agents.postForm(app, '/oauth2/introspect', { token }, { authorization }),
-    'the API': () => agents.callApi(app, token),
-    'a revocation of a token': () => agents.postForm(app, '/oauth2/revoke', { token }),
-    'a revocation of an assertion': () =>
-      agents.postForm(app, '/oauth2/revoke', { token: identity_assertion }),
-  }
-}
-
-function isAway(t: Test, what: string, answer: agents.Answer) {
-  t.equal(answer.statusCode, 503, what)
-  t.match(answer.headers, { 'retry-after': /^\d+$/, 'cache-control': 'no-store' }, what)
-  t.equal(answer.json().error, 'temporarily_unavailable', what)
-  t.notMatch(answer.body, /ECONN|postgres|127\.0\.0\.1|terminat/i, 'without the cause')
-}
-
-function isAwayPage(t: Test, answer: agents.Answer) {
-  t.equal(answer.statusCode, 503)
-  t.match(answer.headers, {
-    'retry-after': /^\d+$/,
-    'cache-control': 'no-store',
-    'content-type': /^text\/html/,
-  })
-  t.match(answer.body, 'Nothing was changed')
-}
 
 /** The id of a backend of the registrar's that waits for a lock, once there is one. */
 async function waitingForLock(pool: pg.Pool): Promise<number> {
@@ -119,33 +56,6 @@ test('C31: migrations that go missing under it make it unready, with a word for 
   isAway(t, 'unready', await app.inject('/readyz'))
   t.equal((await app.inject('/healthz')).statusCode, 200)
   await t.rejects(agents.testReplica(t, url), { message: /lacks migrations .*migrate up/ })
-})
-
-test('C34: a database that refuses connections, or is read-only, is away as well', async (t) => {
-  const { app, pool } = await gated(t)
-  const requests = Object.entries(await machineRequests(app))
-  const { rows } = await pool.query('select current_database() as name')
-  const admin = new pg.Client({ connectionString: maintenanceUrl() })
-  await admin.connect()
-  t.teardown(() => admin.end())
-  const alter = async (change: string) => {
-    await admin.query(`alter database ${rows[0].name} ${change}`)
-    await admin.query(
-      `select pg_terminate_backend(pid) from pg_stat_activity
-       where datname = $1 and application_name = 'agent-registrar'`,
-      [rows[0].name],
-    )
-    await sleep(100)
-  }
-  await alter('set default_transaction_read_only = on')
-  isAway(t, 'read-only', await agents.postJson(app, '/agent/identity', { type: 'anonymous' }))
-  await alter('reset default_transaction_read_only')
-  t.equal((await agents.postJson(app, '/agent/identity', { type: 'anonymous' })).statusCode, 200)
-
-  await alter('allow_connections false')
-  for (const [what, send] of requests) isAway(t, what, await send())
-  await alter('allow_connections true')
-  for (const [what, send] of requests) t.equal((await send()).statusCode, 200, what)
 })
 
 test('a connection that ends between two statements of a transaction costs that request only', async (t) => {

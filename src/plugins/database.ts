@@ -1,7 +1,13 @@
 /** The database, at the version this code was written for. */
 import fp from 'fastify-plugin'
 import type pg from 'pg'
-import { connect, inTransaction, requireMigrations, requireWritable } from '../database.js'
+import {
+  connect,
+  inTransaction,
+  requireMigrations,
+  requireSameTime,
+  requireWritable,
+} from '../database.js'
 import type { Database, DatabaseTransaction } from '../repositories/tables.js'
 
 declare module 'fastify' {
@@ -28,8 +34,11 @@ export default fp(
     // Not db.destroy(), which does nothing before the first query of Kysely's.
     app.addHook('onClose', async () => pool.end())
     await requireMigrations(pool)
-    app.readiness.push(() => requireWritable(pool, app.config.CLOCK_SKEW_SECONDS))
-    app.readiness.push(() => requireMigrations(pool))
+    app.readiness.push(
+      () => requireMigrations(pool),
+      () => requireWritable(pool),
+      () => requireSameTime(pool, app.config.CLOCK_SKEW_SECONDS),
+    )
   },
   { name: 'database', dependencies: ['readiness'] },
 )
