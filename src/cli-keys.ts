@@ -3,7 +3,7 @@ import type { Command } from 'commander'
 import type { Config } from './config.js'
 import { MAX_AGE_SECONDS } from './domain/metadata.js'
 import { publishedAheadSeconds } from './domain/signing-key.js'
-import { retireKey, rotateKeys } from './key-store.js'
+import { resealKeys, retireKey, rotateKeys } from './key-store.js'
 import { listSigningKeys, type SigningKeyRow } from './repositories/signing-keys.js'
 import type { Database } from './repositories/tables.js'
 import { localSecret } from './secret.js'
@@ -55,6 +55,17 @@ export function addKeyCommands(program: Command, withDatabase: WithDatabase): vo
         )
         print(await show(db, kid))
       }),
+    )
+
+  keys
+    .command('reseal')
+    .description(
+      'seal every key under the first of SECRET now; replicas do it by themselves an hour after a new secret came',
+    )
+    .action(() =>
+      withDatabase(async (db, config) =>
+        print({ resealed: await resealKeys(db, secretsOf(config)) }),
+      ),
     )
 }
 

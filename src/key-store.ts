@@ -1,51 +1,129 @@
 /** The signing keys as whoever holds SECRET finds them in the database: replicas, and the operator's command. */
 import type { JsonWebKey } from 'node:crypto'
 import { inTransaction } from './database.js'
-import { unseal } from './domain/sealing.js'
-import { newSigningKey, sealingKey } from './domain/signing-key.js'
+import * as secretList from './domain/secret-list.js'
+import { newSigningKey, openSigningKey, sealSigningKey } from './domain/signing-key.js'
 import { recordAudit } from './repositories/audit-events.js'
+import {
+  insertSecretFingerprint,
+  listSecretFingerprints,
+} from './repositories/secret-fingerprints.js'
 import * as signingKeys from './repositories/signing-keys.js'
 import type { Database, DatabaseTransaction } from './repositories/tables.js'
 
-export interface FoundKeys {
-  /** Public, the first to sign first. */
-  published: Record<string, string>[]
-  /** Whose turn it is to sign; absent when `fault` says why this process cannot. */
-  signing?: { kid: string; privateJwk: JsonWebKey }
-  fault?: string
+export type FoundKeys =
+  /** Another deployment's database, or another deployment's SECRET. */
+  | { ok: false; reason: string }
+  | {
+      ok: true
+      /** Public, the first to sign first. */
+      published: Record<string, string>[]
+      /** Whose turn it is to sign; without `privateJwk`, `reason` says why not here. */
+      signing: { kid: string } & ({ privateJwk: JsonWebKey } | { reason: string })
+    }
+
+interface Found {
+  keys: signingKeys.SigningKeyRow[]
+  known: secretList.KnownSecret[]
 }
 
-/** Makes the first key when there is none. `lifetimeSeconds`: what is signed may be presented for so long. */
+/**
+ * Makes the first key when there is none, and seals keys anew when SECRET is rotated. `lifetimeSeconds`: what is signed
+ * may be presented for so long.
+ */
 export async function findKeys(
   db: Database,
   secrets: Buffer[],
   lifetimeSeconds: number,
 ): Promise<FoundKeys> {
-  let keys = await signingKeys.publishedKeys(db)
-  if (keys.length === 0) keys = await inTransaction(db, (tx) => firstKey(tx, secrets[0]!))
-  const published = keys.map(({ public_jwk }) => public_jwk)
+  let found: Found | undefined = await find(db)
+  if (found.keys.length === 0 || !secrets.every((secret) => isKnown(secret, found!)))
+    found = await inTransaction(db, (tx) => introduce(tx, secrets))
+  if (!found)
+    return {
+      ok: false,
+      reason:
+        'SECRET is none that this database was made with. Start with the SECRET of the other replicas; a new one goes beside it in a list',
+    }
+  const { keys, known } = found
+  const under = secretList.sealingSecret(secrets, known)
+  await reseal(db, secrets, keys, under, known)
+
   // The clock of a database that took over may be behind.
   const signing = keys.findLast(({ status }) => status === 'signing') ?? keys.at(-1)!
-  const { kid, private_jwk_sealed: sealed } = signing
-  const privateJwk = unseal(secrets.map(sealingKey), kid, sealed)
-  if (privateJwk === undefined) {
-    const fault = `SECRET does not open the signing key in this database: ${kid} was sealed under another one`
-    return { published, fault }
-  }
+  const { kid } = signing
+  const published = keys.map(({ public_jwk }) => public_jwk)
+  const opened = openSigningKey(secrets, signing)
+  if (!opened) return { ok: true, published, signing: { kid, reason: sealedUnderAnother(kid) } }
   if (signing.token_lifetime_seconds < lifetimeSeconds)
     await signingKeys.raiseTokenLifetime(db, kid, lifetimeSeconds)
-  return { published, signing: { kid, privateJwk: JSON.parse(privateJwk) } }
+  return { ok: true, published, signing: { kid, privateJwk: JSON.parse(opened.privateJwk) } }
 }
 
-async function firstKey(
-  tx: DatabaseTransaction,
-  secret: Buffer,
-): Promise<signingKeys.SigningKeyRow[]> {
+async function find(db: Database): Promise<Found> {
+  return { keys: await signingKeys.publishedKeys(db), known: await listSecretFingerprints(db) }
+}
+
+function isKnown(secret: Buffer, { known }: Found): boolean {
+  const own = secretList.secretFingerprint(secret)
+  return known.some(({ fingerprint }) => fingerprint === own)
+}
+
+/** The database gets to know new secrets from who has one that it knows, and its first ones with its first key. */
+async function introduce(tx: DatabaseTransaction, secrets: Buffer[]): Promise<Found | undefined> {
   await signingKeys.lockKeys(tx)
-  const made = await signingKeys.publishedKeys(tx)
-  if (made.length > 0) return made
-  await createKey(tx, secret, 0)
-  return await signingKeys.publishedKeys(tx)
+  const found = await find(tx)
+  // Keys from before there were fingerprints tell by themselves.
+  const ours =
+    found.known.length > 0
+      ? secrets.some((secret) => isKnown(secret, found))
+      : found.keys.length === 0 || found.keys.some((key) => openSigningKey(secrets, key))
+  if (!ours) return undefined
+  for (const secret of secrets.toReversed())
+    await insertSecretFingerprint(tx, secretList.secretFingerprint(secret))
+  if (found.keys.length === 0) await createKey(tx, secrets, 0)
+  return await find(tx)
+}
+
+async function reseal(
+  db: Database,
+  secrets: Buffer[],
+  keys: signingKeys.SigningKeyRow[],
+  under: Buffer,
+  known: secretList.KnownSecret[],
+): Promise<void> {
+  for (const key of keys) {
+    const opened = openSigningKey(secrets, key)
+    if (opened && secretList.isNewer(under, opened.secret, known))
+      await signingKeys.replaceSeal(db, key, sealSigningKey(under, key.kid, opened.privateJwk))
+  }
+}
+
+/** Seals every key under the first secret of the list now. Returns the ids of those that were under another. */
+export async function resealKeys(db: Database, secrets: Buffer[]): Promise<string[]> {
+  const under = secrets[0]!
+  await requireOwn(db, secrets)
+  return await inTransaction(db, async (tx) => {
+    const done: string[] = []
+    for (const key of await signingKeys.publishedKeys(tx)) {
+      const opened = openSigningKey(secrets, key)
+      if (!opened) throw new Error(sealedUnderAnother(key.kid))
+      if (opened.secret === under) continue
+      await signingKeys.replaceSeal(tx, key, sealSigningKey(under, key.kid, opened.privateJwk))
+      done.push(key.kid)
+    }
+    return done
+  })
+}
+
+async function requireOwn(db: Database, secrets: Buffer[]): Promise<void> {
+  const found = await findKeys(db, secrets, 0)
+  if (!found.ok) throw new Error(found.reason)
+  if ('reason' in found.signing) throw new Error(found.signing.reason)
+}
+
+function sealedUnderAnother(kid: string): string {
+  return `SECRET does not open the signing key in this database: ${kid} was sealed under another one. Put that one back at the end of SECRET; registrar keys reseal seals all keys under the first`
 }
 
 /**
@@ -57,8 +135,7 @@ export async function rotateKeys(
   secrets: Buffer[],
   waitSeconds: number,
 ): Promise<string> {
-  const { fault } = await findKeys(db, secrets, 0)
-  if (fault !== undefined) throw new Error(fault)
+  await requireOwn(db, secrets)
   return await inTransaction(db, async (tx) => {
     await signingKeys.lockKeys(tx)
     const keys = await signingKeys.publishedKeys(tx)
@@ -69,7 +146,7 @@ export async function rotateKeys(
         )
       await retire(tx, kid)
     }
-    return await createKey(tx, secrets[0]!, waitSeconds)
+    return await createKey(tx, secrets, waitSeconds)
   })
 }
 
@@ -94,10 +171,10 @@ async function retire(tx: DatabaseTransaction, kid: string): Promise<void> {
 
 async function createKey(
   tx: DatabaseTransaction,
-  secret: Buffer,
+  secrets: Buffer[],
   waitSeconds: number,
 ): Promise<string> {
-  const key = newSigningKey(secret)
+  const key = newSigningKey(secretList.sealingSecret(secrets, await listSecretFingerprints(tx)))
   const signs_from = await signingKeys.insertSigningKey(tx, key, waitSeconds)
   const details = { kid: key.kid, signs_from: signs_from.toISOString() }
   await recordAudit(tx, { event: 'key.created', details })

@@ -62,7 +62,7 @@ export function secretsEqual(a: Buffer, b: Buffer): boolean {
 /** One independent 256-bit key for each purpose from one secret (RFC 5869). */
 export function deriveKey(
   secret: Buffer,
-  purpose: 'user-code' | 'signing-key-seal' | 'csrf' | 'cookie' | 'id-token',
+  purpose: 'user-code' | 'signing-key-seal' | 'csrf' | 'cookie' | 'id-token' | 'fingerprint',
 ): Buffer {
   return Buffer.from(hkdfSync('sha256', secret, '', `agent-registrar/${purpose}`, 32))
 }

@@ -1,6 +1,6 @@
 /** The keys that we sign with: ES256 (RFC 7518 §3.4), named by their thumbprints, sealed for the database. */
 import { createHash, generateKeyPairSync } from 'node:crypto'
-import { seal } from './sealing.js'
+import { seal, unseal } from './sealing.js'
 import { deriveKey } from './secrets.js'
 
 export interface SealedSigningKey {
@@ -40,10 +40,32 @@ export function newSigningKey(secret: Buffer): SealedSigningKey {
   return {
     kid,
     public_jwk: { kty: kty!, crv: crv!, x: x!, y: y!, kid, use: 'sig', alg: 'ES256' },
-    private_jwk_sealed: seal(sealingKey(secret), kid, privateJwk),
+    private_jwk_sealed: sealSigningKey(secret, kid, privateJwk),
   }
 }
 
-export function sealingKey(secret: Buffer): Buffer {
+export interface OpenedSigningKey {
+  /** That opens it. */
+  secret: Buffer
+  privateJwk: string
+}
+
+/** With the first of the secrets that opens it. */
+export function openSigningKey(
+  secrets: Buffer[],
+  { kid, private_jwk_sealed }: SealedSigningKey,
+): OpenedSigningKey | undefined {
+  for (const secret of secrets) {
+    const privateJwk = unseal([sealingKey(secret)], kid, private_jwk_sealed)
+    if (privateJwk !== undefined) return { secret, privateJwk }
+  }
+  return undefined
+}
+
+export function sealSigningKey(secret: Buffer, kid: string, privateJwk: string): Buffer {
+  return seal(sealingKey(secret), kid, privateJwk)
+}
+
+function sealingKey(secret: Buffer): Buffer {
   return deriveKey(secret, 'signing-key-seal')
 }

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import fp from 'fastify-plugin'
 import * as jose from 'jose'
 import { longestLifetimeSeconds } from '../domain/signing-key.js'
-import { findKeys } from '../key-store.js'
+import { findKeys, type FoundKeys } from '../key-store.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -55,19 +55,24 @@ export default fp(
 
     async function look(): Promise<void> {
       const found = await findKeys(db, config.secrets, lifetime)
-      const keys = found.published as unknown as jose.JWK[]
+      const reason = found.ok ? await take(found) : found.reason
+      if (reason !== undefined && reason !== fault) app.log.error(reason)
+      fault = reason
+    }
+
+    /** Who cannot open the new key signs with the one before: the others accept it for a while. */
+    async function take({ published, signing: next }: FoundKeys & { ok: true }) {
+      const keys = published as unknown as jose.JWK[]
       if (JSON.stringify(keys) !== JSON.stringify(jwks.keys)) {
         jwks = { keys }
         publicKeys = jose.createLocalJWKSet(jwks)
       }
-      // Who cannot open the new key signs with the one before: the others accept it for a while.
-      if (found.signing && found.signing.kid !== signing?.kid) {
-        const { kid, privateJwk } = found.signing
-        signing = { kid, key: await jose.importJWK(privateJwk as jose.JWK, ALGORITHM) }
-        app.log.info({ kid }, 'signing with this key')
-      }
-      if (found.fault !== undefined && found.fault !== fault) app.log.error(found.fault)
-      fault = found.fault
+      if (next.kid === signing?.kid) return undefined
+      if ('reason' in next) return next.reason
+      const key = await jose.importJWK(next.privateJwk as jose.JWK, ALGORITHM)
+      signing = { kid: next.kid, key }
+      app.log.info({ kid: next.kid }, 'signing with this key')
+      return undefined
     }
 
     let looking: Promise<void> | undefined

@@ -96,3 +96,17 @@ export async function markRetired(tx: DatabaseTransaction, kid: string): Promise
     .where('kid', '=', kid)
     .execute()
 }
+
+/** Unless another was faster. */
+export async function replaceSeal(
+  db: Database,
+  { kid, private_jwk_sealed: before }: SealedSigningKey,
+  after: Buffer,
+): Promise<void> {
+  await db
+    .updateTable('signing_keys')
+    .set({ private_jwk_sealed: after })
+    .where('kid', '=', kid)
+    .where('private_jwk_sealed', '=', before)
+    .execute()
+}
