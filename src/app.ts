@@ -15,6 +15,7 @@ import brand from './plugins/brand.js'
 import ceremonies from './plugins/ceremonies.js'
 import calls from './plugins/calls.js'
 import closing from './plugins/closing.js'
+import csrf from './plugins/csrf.js'
 import database from './plugins/database.js'
 import documents from './plugins/documents.js'
 import idJags from './plugins/id-jags.js'
@@ -145,6 +146,7 @@ async function registerAll(app: FastifyInstance, config: Config): Promise<void> 
       await people.register(sealedCookies)
       await people.register(sessions)
       await people.register(forms)
+      await people.register(csrf)
       await people.register(pages)
       await people.register(oidc)
       await people.register(signIns)

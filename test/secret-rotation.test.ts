@@ -9,6 +9,7 @@ import { listSigningKeys } from '../src/repositories/signing-keys.js'
 import * as agents from './fixtures/app.js'
 import { testDatabase } from './fixtures/database.js'
 import { isSentence, operator, start } from './fixtures/process.js'
+import { Person } from './fixtures/person.js'
 
 const STRANGER = /^SECRET is none that this database was made with\. /
 const SEALED_UNDER_ANOTHER = /^SECRET does not open the signing key in this database: /
@@ -146,4 +147,21 @@ test('registrar keys reseal does it now, for all keys or for none', async (t) =>
   t.same(await seals(app, young, old), [0, -1])
   await pool.query(`update signing_keys set private_jwk_sealed = 'x'`)
   await t.rejects(rotateKeys(app.db, bytes(young), 0), { message: SEALED_UNDER_ANOTHER })
+})
+
+test('SEC-09: a form from before the rotation is taken after it, and no longer than the old secret', async (t) => {
+  const { old, young, replica } = await deployment(t)
+  const [before, both, after] = [
+    await replica(old),
+    await replica(young, old),
+    await replica(young, old).then(async (app) => {
+      await resealKeys(app.db, bytes(young, old))
+      return replica(young)
+    }),
+  ]
+  const alice = new Person(before, 'alice@example.com')
+  await alice.get('/login')
+  const form = { email: alice.email }
+  t.equal((await alice.at(after).submit('/login', form)).statusCode, 403)
+  t.equal((await alice.at(both).submit('/login', form)).statusCode, 303)
 })

@@ -1,9 +1,7 @@
 /** What every page for people has: security headers, forms that only our own pages can send, errors in words. */
-import csrf from '@fastify/csrf-protection'
 import helmet from '@fastify/helmet'
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import { deriveKey } from '../domain/secrets.js'
 import { duration } from '../domain/words.js'
 import { noteRefusal, OAuthError, toOAuthError } from '../errors.js'
 
@@ -39,26 +37,12 @@ export default fp(
         includeSubDomains: false,
       },
     })
-    await app.register(csrf, {
-      cookieKey: '__Host-registrar-csrf',
-      // The attributes are those of all our cookies.
-      cookieOpts: {},
-      getToken: ({ body }) => {
-        const token = (body as Record<string, unknown> | undefined)?._csrf
-        return typeof token === 'string' ? token : undefined
-      },
-      // Bound to the session: a token from before the sign-in, or of another session, is worth nothing.
-      getUserInfo: userInfo,
-      csrfOpts: { hmacKey: deriveKey(config.secrets[0]!, 'csrf').toString('base64') },
-    })
-
     app.addHook('onRequest', async (request) => {
       if (request.method === 'POST') refuseForeignForms(request)
     })
 
     app.decorateReply('page', async function (this: FastifyReply, template, data) {
-      const csrfToken = this.generateCsrf({ userInfo: userInfo(this.request) })
-      return await this.viewAsync(template, { ...data, csrf: csrfToken })
+      return await this.viewAsync(template, { ...data, csrf: this.csrfToken() })
     })
     app.decorateReply('seeOther', function (this: FastifyReply, path) {
       return this.redirect(config.ISSUER + path, 303)
@@ -85,12 +69,8 @@ export default fp(
       if (!ours) throw new OAuthError(403, 'forbidden', `Forms are only accepted from ${trusted}.`)
     }
   },
-  { name: 'pages', dependencies: ['views', 'sessions', 'forms'] },
+  { name: 'pages', dependencies: ['views', 'csrf', 'forms'] },
 )
-
-function userInfo(request: FastifyRequest): string {
-  return request.sessionHash()?.toString('base64url') ?? 'nobody'
-}
 
 function problemWords({ statusCode, headers }: OAuthError): { title: string; text: string } {
   switch (statusCode) {
