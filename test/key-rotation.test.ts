@@ -237,12 +237,14 @@ test('unknown keys cause one look in a second, however many tokens name them', a
   }
   const looks = gate.count('from signing_keys')
   const began = performance.now()
+  await Promise.all([app.keys.ready(), verify(-1)])
+  t.equal(looks(), 2, 'a look that was under way may have come too early')
   for (let i = 0; i < 1000; i += 100) {
     const verdicts = await Promise.all(Array.from({ length: 100 }, (_, n) => verify(i + n)))
     for (const verdict of verdicts) t.match(verdict, { reason: 'ERR_JWKS_NO_MATCHING_KEY' })
   }
   const seconds = Math.floor((performance.now() - began) / 1000)
-  t.ok(looks() >= 1 && looks() <= seconds + 1, `${looks()} looks in ${seconds} s`)
+  t.ok(looks() <= seconds + 2, `${looks()} looks in ${seconds} s`)
 })
 
 test('without its database a replica keeps its keys; a token under an unknown one must wait', async (t) => {
@@ -262,6 +264,9 @@ test('without its database a replica keeps its keys; a token under an unknown on
   t.same((await published(app)).kids, [known.kid])
   const expected = { typ: 'at+jwt', audience: agents.RESOURCE }
   t.match(await app.keys.verify(known.token, expected), { ok: true })
+  const looking = app.keys.ready()
+  await t.rejects(app.keys.verify(young.token, expected), { code: 'ECONNREFUSED' })
+  t.equal(await looking, undefined)
   t.equal((await agents.callApi(app, young.token)).statusCode, 503, 'no verdict on it')
   await gate.open()
   while ((await agents.callApi(app, young.token)).statusCode !== 200) await sleep(100)
