@@ -4,7 +4,7 @@ import { inTransaction } from './database.js'
 import { instant, oneOf, print, userId, wholeNumber, type WithDatabase } from './cli-io.js'
 import { retried } from './cli-revocations.js'
 import { registrationStatus, type Status } from './domain/registration.js'
-import { listRegistrationEvents } from './repositories/audit-trail.js'
+import { latestEvents } from './repositories/audit-trail.js'
 import * as registrations from './repositories/registration-list.js'
 import { revokeById } from './repositories/revocations.js'
 import type { Database, RegistrationType } from './repositories/tables.js'
@@ -74,7 +74,7 @@ export function addRegistrationCommands(program: Command, withDatabase: WithData
         print({
           ...inWords(row, config.USER_CODE_MAX_TRIES),
           claim_attempts: await registrations.listAttempts(db, id, MOST_SHOWN),
-          history: await listRegistrationEvents(db, id, MOST_SHOWN),
+          history: await latestEvents(db, { registration_id: id }, MOST_SHOWN),
         })
       }),
     )

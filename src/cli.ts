@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /** The operator's command. It takes its settings from the environment, as the server does. */
 import { Command } from 'commander'
+import { addAuditCommands } from './cli-audit.js'
 import { addIssuerCommands } from './cli-issuers.js'
 import { print, say, wholeNumber } from './cli-io.js'
 import { addPruneCommand } from './cli-prune.js'
@@ -92,6 +93,7 @@ addKeyCommands(program, withDatabase)
 addRevokeAllCommand(program, withDatabase)
 addUserCommands(program, withDatabase)
 addPruneCommand(program, withDatabase)
+addAuditCommands(program, withDatabase)
 
 try {
   await program.parseAsync()

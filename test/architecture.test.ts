@@ -8,6 +8,7 @@ const ROOT = join(import.meta.dirname, '../..')
 const PARTS: Record<string, string> = {
   'app.ts': 'app',
   'cli.ts': 'cli',
+  'cli-audit.ts': 'cli',
   'cli-io.ts': 'cli',
   'cli-issuers.ts': 'cli',
   'cli-prune.ts': 'cli',

@@ -1,0 +1,104 @@
+/** `registrar audit`: the trail as JSON lines, for people who watch and for what keeps it elsewhere. */
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Command } from 'commander'
+import { instant, userId, wholeNumber, type WithDatabase } from './cli-io.js'
+import * as trail from './repositories/audit-trail.js'
+import type { Database } from './repositories/tables.js'
+
+interface TailOptions {
+  follow?: true
+  event?: string
+  registration?: string
+  user?: string
+  limit: number
+}
+
+const MOST_LISTED = 10_000
+const POLL_MS = 1_000
+
+const HELP = `
+One JSON object a line: id, occurred_at, event, registration_id, user_id, address, details; in the order of ids. What is
+being written at the moment may still get an id below the last one shown: an export that follows on another should begin
+a minute before the other's end, and drop the ids it has.
+
+Examples:
+  registrar audit tail --follow --event registration.revoked
+  registrar audit tail --user alice@example.com --limit 100
+  registrar audit export --since 2026-01-01 --until 2026-02-01 > january.jsonl`
+
+export function addAuditCommands(program: Command, withDatabase: WithDatabase): void {
+  const audit = program
+    .command('audit')
+    .description('what happened: the audit trail as JSON lines')
+    .addHelpText('after', HELP)
+
+  audit
+    .command('tail')
+    .description('the latest events')
+    .option('--follow', 'go on with each that happens, until Ctrl-C')
+    .option('--event <event>', 'only these, as registration.revoked')
+    .option('--registration <id>', 'only of this registration')
+    .option('--user <id-or-email>', 'only of this person')
+    .option('--limit <n>', `how many, at most ${MOST_LISTED}`, wholeNumber, 20)
+    .action(({ follow: goOn, limit, event, registration, user }: TailOptions) =>
+      withDatabase(async (db) => {
+        if (limit > MOST_LISTED) throw new Error(`--limit is ${MOST_LISTED} at most: use export.`)
+        const filter = {
+          ...(event === undefined ? {} : { event }),
+          ...(registration === undefined ? {} : { registration_id: registration }),
+          ...(user === undefined ? {} : { user_id: await userId(db, user) }),
+        }
+        await write(goOn ? follow(db, filter, limit) : latest(db, filter, limit))
+      }),
+    )
+
+  audit
+    .command('export')
+    .description('all events, or those of a time, in their order')
+    .option('--since <time>', 'from this time on (ISO 8601 with zone)', instant)
+    .option('--until <time>', 'before this time', instant)
+    .action((options: { since?: Date; until?: Date }) =>
+      withDatabase(async (db) => write(trail.eventsBetween(db, options))),
+    )
+}
+
+async function* latest(db: Database, filter: trail.AuditFilter, limit: number) {
+  yield await trail.latestEvents(db, filter, limit)
+}
+
+/** Ends at SIGINT and SIGTERM. */
+async function* follow(db: Database, filter: trail.AuditFilter, limit: number) {
+  const stop = new AbortController()
+  for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => stop.abort())
+  let after = await trail.settledId(db, '0')
+  let seen = new Set(await trail.idsAfter(db, filter, after))
+  const first = await trail.latestEvents(db, filter, limit)
+  for (const { id } of first) seen.add(id)
+  yield first
+  while (!stop.signal.aborted) {
+    // Before the look: what is settled by now is seen with it.
+    const settled = await trail.settledId(db, after)
+    const ids = await trail.idsAfter(db, filter, after)
+    yield* trail.eventsOf(
+      db,
+      ids.filter((id) => !seen.has(id)),
+    )
+    after = settled
+    seen = new Set(ids.filter((id) => BigInt(id) > BigInt(after)))
+    await sleep(POLL_MS, undefined, { signal: stop.signal }).catch(() => {})
+  }
+}
+
+/** No faster than it is read; a reader that has enough, as `head`, is no fault. */
+async function write(batches: AsyncIterable<trail.ListedEvent[]>): Promise<void> {
+  const lines = Readable.from(textOf(batches))
+  await pipeline(lines, process.stdout, { end: false }).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error
+  })
+}
+
+async function* textOf(batches: AsyncIterable<trail.ListedEvent[]>) {
+  for await (const rows of batches) yield rows.map((row) => `${JSON.stringify(row)}\n`).join('')
+}
