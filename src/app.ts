@@ -34,6 +34,7 @@ import securityEvents from './plugins/security-events.js'
 import sessions from './plugins/sessions.js'
 import signIns from './plugins/sign-ins.js'
 import sweeper from './plugins/sweeper.js'
+import tracing from './plugins/tracing.js'
 import views from './plugins/views.js'
 import agents from './routes/agents.js'
 import claim from './routes/claim.js'
@@ -98,8 +99,9 @@ async function registerAll(app: FastifyInstance, config: Config): Promise<void> 
   await app.register(readiness)
   await app.register(closing)
   await app.register(requests)
-  await app.register(http)
   await app.register(calls)
+  if (config.OTEL_EXPORTER_OTLP_ENDPOINT !== undefined) await app.register(tracing)
+  await app.register(http)
   await app.register(database)
   await app.register(limits)
   if (config.METRICS_PORT !== undefined) await app.register(metrics)

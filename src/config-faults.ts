@@ -10,6 +10,8 @@ export function crossFaults(config: Config, scopesRead: boolean): string[] {
     const unknown = config.PRE_CLAIM_SCOPES.filter((scope) => !Object.hasOwn(config.SCOPES, scope))
     if (unknown.length > 0) faults.push(`PRE_CLAIM_SCOPES: ${unknown.join(', ')} not in SCOPES`)
   }
+  if (!URL.canParse(config.OTEL_EXPORTER_OTLP_ENDPOINT ?? 'http://localhost'))
+    faults.push('OTEL_EXPORTER_OTLP_ENDPOINT: not a URL')
   if (config.METRICS_PORT && config.METRICS_PORT === config.PORT)
     faults.push('METRICS_PORT: not PORT itself, which is for everyone')
   const base64 = config.SECRET.every((text) => /^[\w+/-]+=*$/.test(text))

@@ -78,6 +78,9 @@ const Settings = Type.Object({
   METRICS_PORT: Type.Optional(Type.Integer({ minimum: 0, maximum: 65535 })),
   METRICS_HOST: Type.String({ default: '127.0.0.1' }),
   STOP_GRACE_SECONDS: Type.Integer({ minimum: 0, maximum: 10 }),
+  OTEL_EXPORTER_OTLP_ENDPOINT: Type.Optional(Type.String({ pattern: '^https?://' })),
+  OTEL_SERVICE_NAME: Type.String({ default: 'agent-registrar', maxLength: 100 }),
+  OTEL_TRACES_SAMPLER_ARG: Type.Number({ default: 1, minimum: 0, maximum: 1 }),
   LOG_LEVEL: oneOf('trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'),
 })
 
@@ -155,6 +158,7 @@ function oidcProviders(settings: Static<typeof Settings>): OidcProvider[] {
 /** Environment text → the shape its schema wants; what cannot be read stays text, for the schema to refuse. */
 function parse(text: string, schema: TSchema): unknown {
   if (schema.type === 'integer') return /^-?\d+$/.test(text) ? Number(text) : text
+  if (schema.type === 'number') return /^\d+(\.\d+)?$/.test(text) ? Number(text) : text
   if (schema.type === 'boolean') return { true: true, false: false }[text] ?? text
   const json = schema.type === 'object' || schema.items?.type === 'object'
   if (schema.type === 'array' && text === 'false') return []

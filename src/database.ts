@@ -2,7 +2,7 @@
 import type { EventEmitter } from 'node:events'
 import type { Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Kysely, PostgresDialect } from 'kysely'
+import { Kysely, PostgresDialect, type Logger } from 'kysely'
 import pg from 'pg'
 import { pendingMigrations } from './migrations.js'
 import type { Database, DatabaseTransaction, Tables } from './repositories/tables.js'
@@ -26,7 +26,7 @@ const RETRY_SPREAD_MS = 50
 /** Ends with `pool.end()`. */
 export function connect(
   url: string,
-  options: { max: number; onLost: (message: string) => void },
+  options: { max: number; onLost: (message: string) => void; log?: Logger | undefined },
 ): { pool: pg.Pool; db: Database } {
   const pool = new pg.Pool({
     connectionString: url,
@@ -60,7 +60,9 @@ export function connect(
   })
   // A lost idle connection, which its client has told of, is replaced at the next query.
   pool.on('error', () => {})
-  return { pool, db: new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) }) }
+  const dialect = new PostgresDialect({ pool })
+  const log = options.log ?? []
+  return { pool, db: new Kysely<Tables>({ dialect, log }) }
 }
 
 /**

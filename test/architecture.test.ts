@@ -28,6 +28,7 @@ const PARTS: Record<string, string> = {
   'open-database.ts': 'setup',
   'plugins/jwks-fetch.ts': 'fetch',
   'plugins/meters.ts': 'meters',
+  'plugins/tracer.ts': 'meters',
   'plugins/oidc-errors.ts': 'fetch',
   'repositories/tables.ts': 'tables',
   'secret.ts': 'setup',

@@ -27,6 +27,7 @@ export default fp(
     const { pool, db } = connect(app.config.DATABASE_URL!, {
       max: CONNECTIONS,
       onLost: (message) => app.log.warn(message),
+      log: app.traceStatement,
     })
     app.decorate('db', db)
     app.decorate('transaction', (work) => inTransaction(db, work))
