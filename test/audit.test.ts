@@ -16,6 +16,7 @@ import {
   type Sender,
   type TestApp,
 } from './fixtures/app.js'
+import { testCollector } from './fixtures/collector.js'
 import { testDatabase } from './fixtures/database.js'
 import { Person } from './fixtures/person.js'
 import { startServer } from './fixtures/process.js'
@@ -109,17 +110,30 @@ test('PRF-36, C49: an expiry is told once, whoever looks', async (t) => {
 
 test('PRF-33, SEC-04: no secret is in a table or in the log', async (t) => {
   const { url: DATABASE_URL, pool } = await testDatabase(t)
-  const server = await startServer(t, { DATABASE_URL, LOG_LEVEL: 'trace' })
+  const collector = await testCollector(t)
+  const server = await startServer(t, {
+    DATABASE_URL,
+    LOG_LEVEL: 'trace',
+    METRICS_PORT: '0',
+    OTEL_EXPORTER_OTLP_ENDPOINT: collector.endpoint,
+  })
   const app = over(server.url)
   const secrets = await everythingThatMints(app, pool)
+  const [, metricsUrl] = /Metrics are at (http\S+\/metrics)/.exec(server.said.stdout)!
+  const metrics = await (await fetch(metricsUrl!)).text()
   server.child.kill('SIGTERM')
   const { stdout, stderr } = await server.ended
-  const places: Record<string, string> = { log: stdout + stderr, ...(await dump(pool)) }
+  const traces = collector.bodies.join()
+  const log = stdout + stderr
+  const places: Record<string, string> = { log, metrics, traces, ...(await dump(pool)) }
 
   t.match(places.log, /"url":"\/claim"/)
   t.match(places.registrations, /reg_/)
   t.match(places.audit_events, /claim\.confirmed/)
   t.match(places.log, /"msg":"request failed"/)
+  // Nor in the metrics and the traces of the same requests.
+  t.match(metrics, /^registrar_refusals_total\{/m)
+  t.match(traces, /POST \/oauth2\/revoke/)
   // Six digits may be part of any time: their name must not be there.
   for (const text of [places.log, places.audit_events]) t.notMatch(text, /user_code["=]/)
   for (const [what, secret] of Object.entries(secrets)) {
