@@ -101,18 +101,18 @@ test('C33: whether or not a lost commit took, trying again is safe', async (t) =
     await alice.openClaim(link)
     const form = { claim_attempt_token: link, user_code: claim.user_code }
 
-    gate.breakAt('commit', moment)
+    void gate.breakAt('commit', moment)
     isAwayPage(t, await alice.submit(COMPLETE, form))
     const again = await alice.submit(COMPLETE, form)
     t.equal(again.statusCode, moment === 'before' ? 303 : 200, 'now, or already')
 
-    gate.breakAt('commit', moment)
+    void gate.breakAt('commit', moment)
     isAway(t, 'a poll', await agents.poll(app, claim_token))
     const polled = await agents.poll(app, claim_token)
     t.equal(polled.statusCode, 200)
     const { access_token: token } = polled.json()
 
-    gate.breakAt('commit', moment)
+    void gate.breakAt('commit', moment)
     isAway(t, 'a revocation', await agents.postForm(app, '/oauth2/revoke', { token }))
     t.equal((await agents.postForm(app, '/oauth2/revoke', { token })).statusCode, 200)
     t.equal((await agents.callApi(app, token)).statusCode, 401)

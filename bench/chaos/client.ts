@@ -1,0 +1,36 @@
+/** Agents and browsers that do as they are told: on 503, or no answer at all, they try again. */
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Answer, Sender } from '../../test/fixtures/app.js'
+import { over } from '../../test/fixtures/wire.js'
+import { count, type Ledger } from './ledger.js'
+
+const INSIST_MS = 90_000
+const PAUSE_MS = 300
+
+/** Through the first of `urls` in turn. @throws when there was no answer but 503 for a minute and a half. */
+export function insistent(urls: string[], ledger: Ledger): Sender {
+  const senders = urls.map((url) => over(url))
+  let turn = 0
+  return {
+    async inject(options) {
+      const until = Date.now() + INSIST_MS
+      for (;;) {
+        const sender = senders[turn++ % senders.length]!
+        const answer = await sender.inject(options).catch(() => undefined)
+        count(ledger.answers, outcome(answer))
+        if (answer && answer.statusCode < 500) return answer
+        if (answer?.statusCode === 500)
+          count(ledger.surprises, `500 from ${String(options.url).split('?')[0]}`)
+        if (Date.now() > until) throw new Error(`${options.url}: no answer but 503`)
+        await sleep(PAUSE_MS + Math.random() * PAUSE_MS)
+      }
+    },
+  }
+}
+
+function outcome(answer: Answer | undefined): string {
+  if (!answer) return 'no answer (connection lost)'
+  const { statusCode } = answer
+  if (statusCode >= 500) return `${statusCode}, tried again`
+  return statusCode < 400 ? 'done (2xx, 3xx)' : 'refused (4xx)'
+}

@@ -1,0 +1,124 @@
+/**
+ * `npm run chaos [-- --seconds N] [--no-nginx]`: two replicas behind nginx under load, on a Postgres of their own, while
+ * everything fails in turn. Prints what came of it, and ends with 1 when a promise was broken. All of it on this machine.
+ */
+import { execFile } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { chmodSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { parseArgs, promisify } from 'node:util'
+import { migrate } from '../../src/migrations.js'
+import { testGate } from '../../test/fixtures/wire.js'
+import { insistent } from './client.js'
+import { faultsOf, type Faults } from './faults.js'
+import { count, newLedger, print, type Ledger } from './ledger.js'
+import { work } from './load.js'
+import { startNginx } from './nginx.js'
+import { openPostgres } from './postgres.js'
+import { makeReplica, type Replica } from './replica.js'
+import { scope } from './scope.js'
+import { verify } from './verify.js'
+import { makeWitness } from './witness.js'
+
+const CLI = join(import.meta.dirname, '../../src/cli.js')
+const WORKERS = 6
+const PAUSE_MS = 2_000
+/** What must never be in a log: tokens of links and claims, codes, JWTs. */
+const SECRET = /cat_[\w-]{20}|clm_[\w-]{20}|user_code=|eyJ[\w-]{20}/g
+
+const { values } = parseArgs({
+  options: {
+    seconds: { type: 'string', default: '600' },
+    nginx: { type: 'boolean', default: true },
+  },
+  allowNegative: true,
+})
+const seconds = Number(values.seconds)
+if (!Number.isInteger(seconds) || seconds < 1) throw new Error('--seconds: a whole number, from 1')
+
+const life = scope()
+let interrupted = false
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+  process.on(signal, () => {
+    if (interrupted) return
+    interrupted = true
+    console.error(`${signal}: stopping everything`)
+    void life.end().then(() => process.exit(130))
+  })
+
+try {
+  process.exitCode = (await main()) ? 0 : 1
+} catch (error) {
+  if (!interrupted) console.error(error)
+  process.exitCode = 1
+} finally {
+  if (!interrupted) await life.end()
+}
+
+async function main(): Promise<boolean> {
+  const folder = mkdtempSync(join(tmpdir(), 'registrar-chaos-'))
+  // Postgres and nginx's workers pass through as accounts of their own.
+  chmodSync(folder, 0o711)
+  life.teardown(() => rmSync(folder, { recursive: true, force: true }))
+  const postgres = await openPostgres(life, folder)
+  await migrate(postgres.url, 'up')
+  const gate = await testGate(life, postgres.url)
+  const env = {
+    ISSUER: 'http://localhost:8000',
+    SECRET: randomBytes(32).toString('base64'),
+    DATABASE_URL: gate.url,
+    LOG_LEVEL: 'warn',
+    TRUST_PROXY: values.nginx ? '1' : 'false',
+    STOP_GRACE_SECONDS: '1',
+    // However long it runs.
+    ASSERTION_TTL_SECONDS: '604800',
+    ACCESS_TOKEN_TTL_SECONDS: '604800',
+  }
+  const replicas = [
+    await makeReplica(life, folder, 'replica-1', env),
+    await makeReplica(life, folder, 'replica-2', env),
+  ]
+  for (const replica of replicas) await replica.start()
+  for (const replica of replicas) await replica.ready()
+  const urls = replicas.map(({ url }) => url)
+  const hosts = replicas.map(({ host }) => host)
+  const proxy = values.nginx ? await startNginx(life, folder, hosts) : undefined
+  const authorization = await resourceServer({ ...env, DATABASE_URL: postgres.url })
+
+  const ledger = newLedger()
+  const witness = makeWitness(urls, authorization, ledger)
+  const until = Date.now() + seconds * 1000
+  const over = () => interrupted || Date.now() > until
+  const app = insistent(proxy ? [proxy.url] : urls, ledger)
+  console.log(`${seconds} s of chaos${proxy ? ' behind nginx' : ''}; Ctrl-C ends it`)
+  const workers = Array.from({ length: WORKERS }, (_, n) => work({ app, ledger, witness, over }, n))
+  await disturb(faultsOf(replicas, postgres, gate), replicas, ledger, over)
+  await Promise.all(workers)
+  console.log('Checking everything that was acknowledged')
+  await verify(ledger, witness, postgres.url)
+  return print(ledger, seconds, proxy?.log().match(SECRET)?.length ?? 0)
+}
+
+/** In turn; after each, every replica must become ready by itself. */
+async function disturb(faults: Faults, replicas: Replica[], ledger: Ledger, over: () => boolean) {
+  for (let turn = 0; !over(); turn += 1) {
+    await sleep(PAUSE_MS)
+    const [name, make] = faults[turn % faults.length]!
+    console.log(`  ${name}`)
+    count(ledger.faults, name, (await make()) ?? 1)
+    for (const replica of replicas) await replica.ready()
+  }
+}
+
+/** Of the operator's command; returns its credentials. */
+async function resourceServer(env: NodeJS.ProcessEnv): Promise<string> {
+  const { PATH } = process.env
+  const add = ['resource-servers', 'add', 'chaos']
+  const { stdout } = await promisify(execFile)(process.execPath, [CLI, ...add], {
+    env: { PATH, ...env },
+  })
+  const { id, secret } = JSON.parse(stdout)
+  return `Basic ${Buffer.from(`${id}:${secret}`).toString('base64')}`
+}

@@ -1,0 +1,62 @@
+/** nginx with the settings that ops/nginx.conf gives it in production, but for where it listens and leads to. */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { freePort } from './postgres.js'
+import type { Scope } from './scope.js'
+
+const SHIPPED = join(import.meta.dirname, '../../../ops/nginx.conf')
+
+/** Returns its URL and its access log. */
+export async function startNginx(
+  life: Scope,
+  folder: string,
+  upstreams: string[],
+): Promise<{ url: string; log: () => string }> {
+  const port = await freePort()
+  const place = join(folder, 'nginx')
+  mkdirSync(place)
+  writeFileSync(join(place, 'nginx.conf'), settings(place, port, upstreams))
+  const child = spawn(
+    'nginx',
+    ['-p', place, '-c', join(place, 'nginx.conf'), '-e', join(place, 'error.log')],
+    { env: { PATH: `${process.env.PATH}:/usr/sbin` }, stdio: ['ignore', 'inherit', 'inherit'] },
+  )
+  const ended = new Promise<void>((resolve) => child.once('close', () => resolve()))
+  await Promise.race([once(child, 'spawn'), once(child, 'error').then(([error]) => missing(error))])
+  life.teardown(async () => {
+    child.kill('SIGTERM')
+    await ended
+  })
+  const url = `http://127.0.0.1:${port}`
+  for (let tries = 0; ; tries += 1) {
+    if (child.exitCode !== null) throw new Error('nginx does not take ops/nginx.conf')
+    const up = await fetch(`${url}/healthz`).catch(() => undefined)
+    if (up) return { url, log: () => readFileSync(join(place, 'access.log'), 'utf8') }
+    if (tries > 200) throw new Error('nginx does not answer')
+    await sleep(50)
+  }
+}
+
+function missing(cause: Error): never {
+  const message =
+    'nginx was not found: install it (apt-get install nginx-light), or pass --no-nginx.'
+  throw new Error(message, { cause })
+}
+
+function settings(place: string, port: number, upstreams: string[]): string {
+  const servers = [...upstreams]
+  const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
+    (name) => `  ${name}_temp_path ${place}/${name};`,
+  )
+  return readFileSync(SHIPPED, 'utf8')
+    .replace('worker_processes auto;', 'worker_processes 1;\ndaemon off;')
+    .replace('/tmp/nginx.pid', `${place}/nginx.pid`)
+    .replace('/dev/stderr', `${place}/error.log`)
+    .replace('/dev/stdout', `${place}/access.log`)
+    .replace('listen 80;', `listen 127.0.0.1:${port};`)
+    .replace(/registrar-\d:8000/g, () => servers.shift()!)
+    .replace('http {', `http {\n${temporary.join('\n')}`)
+}

@@ -1,0 +1,68 @@
+/** One replica, as a process that can be killed, told to stop, and started again at the same address. */
+import { spawn, type ChildProcess } from 'node:child_process'
+import { openSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { freePort } from './postgres.js'
+import type { Scope } from './scope.js'
+
+const SERVER = join(import.meta.dirname, '../../src/server.js')
+const READY_WITHIN_MS = 60_000
+
+export interface Replica {
+  host: string
+  url: string
+  start(): Promise<void>
+  /** Resolves to its exit code when it has ended. */
+  stop(signal: 'SIGKILL' | 'SIGTERM'): Promise<number | null>
+  /** Resolves when it says that it is ready. @throws after a minute. */
+  ready(): Promise<void>
+}
+
+export async function makeReplica(
+  life: Scope,
+  folder: string,
+  name: string,
+  env: NodeJS.ProcessEnv,
+): Promise<Replica> {
+  const port = await freePort()
+  const host = `127.0.0.1:${port}`
+  const log = openSync(join(folder, `${name}.log`), 'a')
+  let over = false
+  let child: ChildProcess | undefined
+  let ended: Promise<number | null> = Promise.resolve(null)
+
+  const replica: Replica = {
+    host,
+    url: `http://${host}`,
+    async start() {
+      if (over) return
+      const { PATH } = process.env
+      child = spawn(process.execPath, [SERVER], {
+        env: { PATH, ...env, PORT: String(port) },
+        stdio: ['ignore', log, log],
+      })
+      ended = new Promise((resolve) => child!.once('close', resolve))
+    },
+    async stop(signal) {
+      child?.kill(signal)
+      return await ended
+    },
+    async ready() {
+      const until = Date.now() + READY_WITHIN_MS
+      while (Date.now() < until) {
+        const answer = await fetch(`http://${host}/readyz`).catch(() => undefined)
+        if (answer?.ok) return
+        // The database may have been away when it started: an orchestrator would start it again.
+        if (typeof child?.exitCode === 'number') await replica.start()
+        await sleep(200)
+      }
+      throw new Error(`${name} was not ready again within a minute`)
+    },
+  }
+  life.teardown(async () => {
+    over = true
+    await replica.stop('SIGKILL')
+  })
+  return replica
+}
