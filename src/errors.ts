@@ -145,9 +145,10 @@ export function noteRefusal(request: FastifyRequest, thrown: unknown, told: OAut
   if (told.statusCode >= 500) request.log.error({ err: thrown }, 'request failed')
 }
 
-/** From a short list, whatever was thrown. */
+/** From a short list, whatever was thrown: a refusal's cause is one of ours, or an error, whose words are not. */
 function reasonOf(thrown: unknown): string | undefined {
-  if (thrown instanceof OAuthError) return thrown.cause as string | undefined
+  if (thrown instanceof OAuthError)
+    return typeof thrown.cause === 'string' ? thrown.cause : reasonOf(thrown.cause)
   const { validation, code } = (thrown ?? {}) as Partial<FastifyError>
   if (validation) return 'schema'
   if (code?.startsWith?.('FST_')) return code.toLowerCase()

@@ -206,7 +206,11 @@ test('metrics are there while the database is not', async (t) => {
   await app.ready()
   await gate.shut()
   await registerAnonymous(app)
+  await app.inject({ url: '/readyz' })
   const seen = await scrape(app)
+  // The cause of an answer may be an error, whose words are no label.
+  const unready = { surface: 'health', error: 'temporarily_unavailable', reason: 'database_away' }
+  t.equal(seen.value('registrar_refusals_total', unready), 1)
   const unavailable = { surface: 'identity', outcome: 'unavailable' }
   t.equal(seen.value('registrar_http_requests_total', unavailable), 1)
   const again = await scrape(app)
