@@ -43,11 +43,6 @@ test('HTTP-15: it is ready while the database is writable, complete and has its 
       'alter table moved rename to migrations',
     ],
     [
-      /SECRET does not open the signing key/,
-      `create table kept as table signing_keys; update signing_keys set private_jwk_sealed = ''`,
-      'update signing_keys set private_jwk_sealed = kept.private_jwk_sealed from kept',
-    ],
-    [
       /relation .*signing_keys.* does not exist/,
       'alter table signing_keys rename to moved',
       'alter table moved rename to signing_keys',
