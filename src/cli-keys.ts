@@ -1,5 +1,6 @@
 /** `registrar keys`: the keys that tokens are signed with. Replicas follow within seconds. */
 import type { Command } from 'commander'
+import { print, say, type WithDatabase } from './cli-io.js'
 import type { Config } from './config.js'
 import { MAX_AGE_SECONDS } from './domain/metadata.js'
 import { publishedAheadSeconds } from './domain/signing-key.js'
@@ -8,10 +9,6 @@ import { listSigningKeys, type SigningKeyRow } from './repositories/signing-keys
 import type { Database } from './repositories/tables.js'
 import { localSecret } from './secret.js'
 
-type WithDatabase = (work: (db: Database, config: Config) => Promise<void>) => Promise<void>
-
-const say = (line: string) => console.error(line)
-const print = (value: unknown) => console.log(JSON.stringify(value, null, 2))
 const MINUTES = MAX_AGE_SECONDS / 60
 
 export function addKeyCommands(program: Command, withDatabase: WithDatabase): void {
