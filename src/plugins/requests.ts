@@ -25,9 +25,6 @@ declare module 'fastify' {
     /** For a URL that cannot be decoded: no hook runs for it. */
     endUnrouted(request: FastifyRequest, reply: FastifyReply): void
   }
-  interface FastifyRequest {
-    ended: boolean
-  }
 }
 
 /** Without Fastify's own two lines for each request. */
@@ -42,23 +39,28 @@ export default fp(
     app.decorate('endings', [writeLine])
     app.decorate('endUnrouted', (request, reply) => end(request, reply, 'none'))
     app.decorateRequest('refusal', undefined)
-    app.decorateRequest('ended', false)
 
     app.addHook('onRoute', (route) => {
       const path = route.url.startsWith(`${below}/`) ? route.url.slice(below.length) : route.url
       route.config = { ...route.config, surface: surfaceOf(path) }
     })
-    app.addHook('onResponse', async (request, reply) => end(request, reply))
-    // Of an answer that could not be sent nothing else tells.
-    app.addHook('onRequestAbort', async (request) => end(request, undefined))
+    app.addHook('onRequest', (request, reply, done) => {
+      // Of an answer that could not be sent no hook tells.
+      reply.raw.once('close', () => {
+        if (!reply.raw.writableFinished) end(request, undefined)
+      })
+      done()
+    })
+    app.addHook('onResponse', (request, reply, done) => {
+      end(request, reply)
+      done()
+    })
 
     function end(
       request: FastifyRequest,
       reply: FastifyReply | undefined,
       surface = request.routeOptions.config.surface ?? 'none',
     ): void {
-      if (request.ended) return
-      request.ended = true
       const outcome = reply ? outcomeOf(reply.statusCode) : 'aborted'
       const ending: Ending = {
         surface,

@@ -23,6 +23,7 @@ import { scrape, scrapeUntil } from '../fixtures/metrics.js'
 import { Person } from '../fixtures/person.js'
 import { testProvider } from '../fixtures/provider.js'
 import { faults } from '../fixtures/settings.js'
+import { blocked } from '../fixtures/replicas.js'
 import { listening, testGate } from '../fixtures/wire.js'
 
 const ON = { METRICS_PORT: '0' }
@@ -98,6 +99,27 @@ test('requests and refusals by surface, outcome and reason; each app has its own
   t.notMatch(seen.text, /evil|nowhere|%zz/)
   t.equal((await scrape(two)).value('registrar_http_requests_total'), 0, 'another app, none of it')
   t.ok(one)
+})
+
+test('a caller that hangs up has no status', async (t) => {
+  const { app, pool } = await testApp(t, ON)
+  const at = await listening(app)
+  const { claim_token } = await registerFor(at, ALICE)
+  const lock = await pool.connect()
+  await lock.query('begin; lock table registrations in access exclusive mode')
+  const leave = new AbortController()
+  const { signal } = leave
+  const headers = { 'content-type': 'application/json' }
+  const url = `${at.url}/agent/identity/claim`
+  const body = JSON.stringify({ claim_token })
+  const left = fetch(url, { method: 'POST', headers, body, signal }).catch(() => 'left')
+  await blocked(pool)
+  leave.abort()
+  t.equal(await left, 'left')
+  const aborted = { surface: 'claim', outcome: 'aborted', status: 'none' }
+  await scrapeUntil(app, ({ value }) => value('registrar_http_requests_total', aborted) === 1)
+  await lock.query('rollback')
+  lock.release()
 })
 
 test('what became of registrations is counted by kind, once it is committed', async (t) => {

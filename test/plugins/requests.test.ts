@@ -18,6 +18,7 @@ import {
 import { testDatabase } from '../fixtures/database.js'
 import { Person } from '../fixtures/person.js'
 import { startServer, type Running } from '../fixtures/process.js'
+import { blocked } from '../fixtures/replicas.js'
 import { over, testGate } from '../fixtures/wire.js'
 
 interface Line {
@@ -50,7 +51,7 @@ async function told({ said }: Running, at: number): Promise<Line[]> {
 }
 
 async function logged(t: Test, env: NodeJS.ProcessEnv = {}) {
-  const { url } = await testDatabase(t)
+  const { url, pool } = await testDatabase(t)
   const server = await startServer(t, { DATABASE_URL: url, LOG_LEVEL: 'trace', ...env })
   let before = 0
   /** The lines since the last call, at least `least` of them. */
@@ -58,7 +59,7 @@ async function logged(t: Test, env: NodeJS.ProcessEnv = {}) {
     const lines = await told(server, before + least)
     return lines.slice(before, (before = lines.length))
   }
-  return { app: over(server.url), server, news, databaseUrl: url }
+  return { app: over(server.url), server, news, databaseUrl: url, pool }
 }
 
 test('each request is one line, with what it was and why it was refused', async (t) => {
@@ -208,18 +209,34 @@ test('probes are quiet while all is well, and a failure has a line with its caus
 })
 
 test('a caller that hangs up before the answer has a line too, and only one', async (t) => {
-  const { server, news } = await logged(t)
+  const { server, news, pool } = await logged(t)
+  const head =
+    'POST /oauth2/token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n'
   const socket = connect(Number(new URL(server.url).port), '127.0.0.1')
   await once(socket, 'connect')
-  socket.write('POST /oauth2/token HTTP/1.1\r\nHost: x\r\n')
-  socket.write(
-    'Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 99\r\n\r\ntoken=',
-  )
+  socket.write(`${head}Content-Length: 99\r\n\r\ntoken=`)
   await sleep(50)
   socket.destroy()
   const [line, ...more] = await news()
   t.match(line, { msg: 'request aborted', surface: 'token', outcome: 'aborted', res: undefined })
   t.same(more, [])
+
+  const { claim_token } = await registerFor(over(server.url), 'alice@example.com')
+  await news()
+  const lock = await pool.connect()
+  await lock.query('begin; lock table registrations in access exclusive mode')
+  const body = String(
+    new URLSearchParams({ grant_type: 'urn:workos:agent-auth:grant-type:claim', claim_token }),
+  )
+  const impatient = connect(Number(new URL(server.url).port), '127.0.0.1')
+  impatient.write(`${head}Content-Length: ${body.length}\r\n\r\n${body}`)
+  await blocked(pool)
+  impatient.destroy()
+  t.match(await news(), [{ surface: 'token', outcome: 'aborted', res: undefined }])
+  await lock.query('rollback')
+  lock.release()
+  await over(server.url).inject({ url: '/nowhere' })
+  t.match(await news(), [{ surface: 'none' }], 'and none for the answer that nobody got')
 })
 
 test('every route has a surface, and its names are bounded', async (t) => {
