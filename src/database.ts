@@ -73,15 +73,16 @@ export async function inTransaction<Result>(
   db: Database,
   work: (tx: DatabaseTransaction) => Promise<Result>,
 ): Promise<Result> {
-  for (let retries = 0; ; retries += 1) {
+  for (let retries = 0; retries < MOST_RETRIES; retries += 1) {
     try {
       return await db.transaction().execute(work)
     } catch (error) {
-      if (retries === MOST_RETRIES || !isConflict(error)) throw error
+      if (!isConflict(error)) throw error
       // Apart from each other, or those who collided would collide again.
       await sleep(Math.random() * RETRY_SPREAD_MS)
     }
   }
+  return await db.transaction().execute(work)
 }
 
 /** @throws when this version needs migrations that the database lacks. */

@@ -44,7 +44,7 @@ async function all<Row>(batches: AsyncIterable<Row[]>): Promise<Row[]> {
 }
 
 test('the latest are shown in their order, filtered', async (t) => {
-  const { db, registrar } = await trail(t, 45_000)
+  const { db, pool, registrar } = await trail(t, 45_000)
   const { code, stdout, stderr } = await registrar('audit', 'tail', '--limit', '2')
   t.same({ code, stderr }, { code: 0, stderr: '' })
   const [first, last] = stdout
@@ -69,6 +69,9 @@ test('the latest are shown in their order, filtered', async (t) => {
     'token.issued',
   )
   t.same(idsIn(some.stdout), [42_007, 43_007, 44_007])
+  await pool.query(`insert into users (id) values ('user_7')`)
+  const theirs = await registrar('audit', 'tail', '--user', 'user_7', '--limit', '2')
+  t.same(idsIn(theirs.stdout), [43_007, 44_007])
   const ids = async (filter: object, limit: number) =>
     (await latestEvents(db, filter, limit)).map(({ id }) => Number(id))
   t.same(await ids({ event: 'rare' }, 3), [20_001, 30_001, 40_001])

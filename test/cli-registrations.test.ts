@@ -1,4 +1,5 @@
 /** `registrar registrations`: what operators see of agents, and how they end one while replicas serve. */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { test } from 'tap'
 import type pg from 'pg'
 import { addRegistrationCommands } from '../src/cli-registrations.js'
@@ -243,4 +244,29 @@ test('one that becomes a subjectâ€™s while it is revoked ends with that subjectâ
     `select event from audit_events where event like '%removed' or event like '%revoked'`,
   )
   t.same(rows.map(({ event }) => event).toSorted(), ['delegation.removed', 'registration.revoked'])
+})
+
+test('one that is locked for long is waited for', async (t) => {
+  const own = await testApp(t)
+  const { app, pool } = own
+  const registrar = commands(own, addRegistrationCommands)
+  const { registration_id } = await registerAnonymous(app)
+  const lock = await pool.connect()
+  await lock.query('begin')
+  await lock.query('select from registrations where id = $1 for update', [registration_id])
+  const revoked = registrar('registrations', 'revoke', registration_id)
+  await blocked(pool)
+  const waiting = async () =>
+    (
+      await pool.query(
+        `select query_start::text from pg_stat_activity
+         where datname = current_database() and wait_event_type = 'Lock'`,
+      )
+    ).rows[0]?.query_start
+  const first = await waiting()
+  // Postgres gives up first, and it tries again.
+  for (let now = first; now === undefined || now === first; now = await waiting()) await sleep(50)
+  await lock.query('rollback')
+  lock.release()
+  t.match(await revoked, { code: 0 })
 })

@@ -38,6 +38,12 @@ test('HTTP-15: it is ready while the database is writable, complete and has its 
     where datname = current_database() and application_name = 'agent-registrar'`
   const faults: [why: RegExp, make: string, mend: string][] = [
     [
+      /SECRET does not open the signing key .* sealed under another/,
+      `insert into signing_keys (kid, public_jwk, private_jwk_sealed)
+        select 'another', public_jwk || '{"kid":"another"}', '' from signing_keys`,
+      `delete from signing_keys where kid = 'another'`,
+    ],
+    [
       /lacks migrations \(0001_/,
       'alter table migrations rename to moved',
       'alter table moved rename to migrations',
