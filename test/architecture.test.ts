@@ -29,6 +29,7 @@ const PARTS: Record<string, string> = {
   'plugins/jwks-fetch.ts': 'fetch',
   'plugins/meters.ts': 'meters',
   'plugins/tracer.ts': 'meters',
+  'plugins/oidc-discovery.ts': 'fetch',
   'plugins/oidc-errors.ts': 'fetch',
   'repositories/tables.ts': 'tables',
   'secret.ts': 'setup',
@@ -57,7 +58,7 @@ const MAY_IMPORT: Record<string, { parts: string[]; types?: string[]; packages?:
   schemas: { parts: ['schemas'], packages: /^@sinclair\/typebox$/ },
   domain: { parts: ['domain'], packages: /^node:crypto$/ },
   errors: { parts: [] },
-  fetch: { parts: ['domain'] },
+  fetch: { parts: ['domain'], types: ['setup'] },
   'key-store': {
     parts: ['setup', 'repositories', 'domain'],
     types: ['tables'],

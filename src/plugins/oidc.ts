@@ -8,6 +8,7 @@ import type { OidcProvider } from '../config.js'
 import { isName } from '../domain/jwt.js'
 import { canonicalEmail } from '../domain/login-hint.js'
 import type { PendingSignIn, SignIn, SignInReason } from '../domain/sign-in.js'
+import { discoverProvider } from './oidc-discovery.js'
 import { reasonOf, SignInError } from './oidc-errors.js'
 
 export type Outcome<Value> =
@@ -42,7 +43,6 @@ declare module 'fastify' {
   }
 }
 
-const TIMEOUT_SECONDS = 5
 /** The address travels in a cookie, which holds 4096 bytes; the client id is in it either way. */
 const MAX_HINT_LENGTH = 2048
 /** After this metadata is read again; while the provider is away the old serves on. */
@@ -114,7 +114,9 @@ export default fp(
       // Taken off the list while a sign-in, or a session, was under way.
       if (!provider) throw new SignInError('not_ours')
       try {
-        const server = await discover(provider)
+        const server = await discoverProvider(provider, config, (url, options) =>
+          app.call('oidc', url, () => fetch(url, options as RequestInit)),
+        )
         known.set(issuer, { server, readAt: performance.now() })
         return server
       } catch (error) {
@@ -122,45 +124,9 @@ export default fp(
         throw error
       }
     }
-
-    async function discover({ issuer, client_id, client_secret }: OidcProvider) {
-      const fetching: client.CustomFetch = (url, options) =>
-        app.call('oidc', url, () => fetch(url, options as RequestInit))
-      const settings = { [client.clockTolerance]: config.CLOCK_SKEW_SECONDS }
-      const server = await client.discovery(
-        new URL(issuer),
-        client_id,
-        settings,
-        client_secret === undefined ? client.None() : secretAuth(client_secret),
-        {
-          timeout: TIMEOUT_SECONDS,
-          [client.customFetch]: fetching,
-          execute: [
-            // It comes straight from the provider, and is checked all the same.
-            client.enableNonRepudiationChecks,
-            ...(config.local ? [client.allowInsecureRequests] : []),
-          ],
-        },
-      )
-      const { issuer: named } = server.serverMetadata()
-      // Also where they differ in a slash: the issuer is half of each account's name.
-      if (named === issuer) return server
-      throw new Error(`The metadata of ${issuer} names another issuer: ${named}`)
-    }
   },
   { name: 'oidc', dependencies: ['calls'] },
 )
-
-/** Basic is what providers register by default; the body only where they offer nothing else (Discovery 1.0 section 3). */
-function secretAuth(secret: string): client.ClientAuth {
-  const [basic, post] = [client.ClientSecretBasic(secret), client.ClientSecretPost(secret)]
-  return (server, ...rest) => {
-    const methods = server.token_endpoint_auth_methods_supported
-    const inBody =
-      methods?.includes('client_secret_post') && !methods.includes('client_secret_basic')
-    return (inBody ? post : basic)(server, ...rest)
-  }
-}
 
 /**
  * Every provider knows `login` (Core 1.0 section 3.1.2.1) but the one that matters most without a sign-out of its own,
