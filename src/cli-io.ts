@@ -1,5 +1,9 @@
-/** What the operator's commands have in common: JSON on stdout, words for people on stderr, and how values are given. */
+/**
+ * What the operator's commands have in common: what was found on stdout, as JSON or on a terminal as a table; words for
+ * people on stderr; and how values are given.
+ */
 import { InvalidArgumentError } from 'commander'
+import { table } from './cli-table.js'
 import type { Config } from './config.js'
 import { canonicalEmail } from './domain/login-hint.js'
 import { findUserId } from './repositories/people.js'
@@ -8,7 +12,15 @@ import type { Database } from './repositories/tables.js'
 export type WithDatabase = (work: (db: Database, config: Config) => Promise<void>) => Promise<void>
 
 export const say = (line: string) => console.error(line)
-export const print = (value: unknown) => console.log(JSON.stringify(value, null, 2))
+/** `asked`: `--json` was given. */
+export const output = { asked: false }
+export const printJson = (value: unknown) => console.log(JSON.stringify(value, null, 2))
+
+/** What scripts read is always JSON. */
+export function print(value: unknown): void {
+  if (output.asked || !process.stdout.isTTY) printJson(value)
+  else console.log(table(value, process.stdout.columns))
+}
 
 export function wholeNumber(text: string): number {
   if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('A whole number, from 1.')

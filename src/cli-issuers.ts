@@ -1,13 +1,11 @@
 /** `registrar issuers`: the trust list. Replicas read it with every assertion, so a change is in force at once. */
 import type { Command } from 'commander'
-import type { Config } from './config.js'
+import { print, type WithDatabase } from './cli-io.js'
 import { inTransaction } from './database.js'
 import { ALGORITHMS, canonicalDomain, issuerFaults } from './domain/issuer.js'
 import { recordAudit, type AuditEvent } from './repositories/audit-events.js'
 import { findIssuer, listIssuers, putIssuer, stopIssuer } from './repositories/issuers.js'
 import type { Database } from './repositories/tables.js'
-
-type WithDatabase = (work: (db: Database, config: Config) => Promise<void>) => Promise<void>
 
 interface AddOptions {
   name: string
@@ -17,25 +15,33 @@ interface AddOptions {
   emailDomain?: string[]
   audience?: string[]
   requireAmr?: string[]
-  multiTenant: boolean
+  multiTenant?: true
 }
 
-const print = (value: unknown) => console.log(JSON.stringify(value, null, 2))
+const HELP = `
+A change is in force on every replica at once. What "add" leaves out goes back to its default.
+
+Examples:
+  registrar issuers add https://idp.example --name "Example" --client-id agent-1
+  registrar issuers add https://idp.example --name "Example" --algorithm ES256 --email-domain example.com
+  registrar issuers disable https://idp.example`
+
 const each = (value: string, before: string[] = []) => [...before, value]
 
 export function addIssuerCommands(program: Command, withDatabase: WithDatabase): void {
   const issuers = program
     .command('issuers')
     .description('the trust list: providers whose identity assertions are accepted')
+    .addHelpText('after', HELP)
 
   issuers
     .command('list')
-    .description('list them as JSON')
+    .description('list them, without those that were removed')
     .action(() => withDatabase(async (db) => print(await listIssuers(db))))
 
   issuers
     .command('show <issuer>')
-    .description('show one as JSON, also one that was removed')
+    .description('show one, also one that was removed')
     .action((issuer: string) =>
       withDatabase(async (db) => print((await findIssuer(db, issuer)) ?? unknown(issuer))),
     )
@@ -60,7 +66,7 @@ export function addIssuerCommands(program: Command, withDatabase: WithDatabase):
       each,
     )
     .option('--require-amr <method>', 'must be among amr (repeatable)', each)
-    .option('--multi-tenant', 'its subjects are unique only with their tenant', false)
+    .option('--multi-tenant', 'its subjects are unique only with their tenant')
     .action((issuer: string, options: AddOptions) =>
       withDatabase(async (db, config) => {
         const entry = {
@@ -74,7 +80,7 @@ export function addIssuerCommands(program: Command, withDatabase: WithDatabase):
           ),
           audiences: options.audience ?? [],
           required_amr: options.requireAmr ?? [],
-          multi_tenant: options.multiTenant,
+          multi_tenant: options.multiTenant ?? false,
         }
         const faults = issuerFaults(entry, { issuer: config.ISSUER, local: config.local })
         if (faults.length > 0) throw new Error(faults.join('\n'))

@@ -11,12 +11,23 @@ import { localSecret } from './secret.js'
 
 const MINUTES = MAX_AGE_SECONDS / 60
 
+const HELP = `
+Examples:
+  registrar keys list
+  registrar keys rotate              a new one, which signs in six minutes
+  registrar keys rotate --now        the one that signs may have leaked; then
+  registrar keys retire KID          and nothing under it is accepted any more
+  registrar keys reseal              after a rotation of SECRET`
+
 export function addKeyCommands(program: Command, withDatabase: WithDatabase): void {
-  const keys = program.command('keys').description('the keys that tokens are signed with')
+  const keys = program
+    .command('keys')
+    .description('the keys that tokens are signed with')
+    .addHelpText('after', HELP)
 
   keys
     .command('list')
-    .description('list them as JSON: waiting, signing, verifying, expired or retired')
+    .description('list them: waiting, signing, verifying, expired or retired')
     .action(() => withDatabase(async (db) => print((await listSigningKeys(db)).map(shown))))
 
   keys
@@ -27,9 +38,8 @@ export function addKeyCommands(program: Command, withDatabase: WithDatabase): vo
     .option(
       '--now',
       `it signs at once, for when the old one may have leaked: APIs that cache our keys may refuse its tokens for ${MINUTES} minutes`,
-      false,
     )
-    .action(({ now }: { now: boolean }) =>
+    .action(({ now }: { now?: true }) =>
       withDatabase(async (db, config) => {
         const wait = now ? 0 : publishedAheadSeconds(MAX_AGE_SECONDS)
         const kid = await rotateKeys(db, secretsOf(config), wait)

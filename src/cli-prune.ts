@@ -20,7 +20,7 @@ Examples:
 export function addPruneCommand(program: Command, withDatabase: WithDatabase): void {
   program
     .command('prune')
-    .description('tell the audit trail of what expired, remove what is over; prints counts as JSON')
+    .description('tell the audit trail of what expired, remove what is over')
     .option(
       '--registrations-older-than <days>',
       'also remove registrations that expired unclaimed so many days ago',

@@ -41,7 +41,7 @@ export function addRegistrationCommands(program: Command, withDatabase: WithData
 
   commands
     .command('list')
-    .description('list them as JSON, newest first')
+    .description('list them, newest first')
     .option('--state <state>', STATES.join(', '), oneOf(...STATES))
     .option('--kind <kind>', KINDS.join(', '), oneOf(...KINDS))
     .option('--user <id-or-email>', 'those that a person confirmed')
@@ -67,7 +67,7 @@ export function addRegistrationCommands(program: Command, withDatabase: WithData
 
   commands
     .command('show <id>')
-    .description('show one as JSON: all but its secrets, its ceremonies, and what became of it')
+    .description('show one: all but its secrets, its ceremonies, and what became of it')
     .action((id: string) =>
       withDatabase(async (db, config) => {
         const row = (await registrations.findListed(db, id)) ?? unknown(id)

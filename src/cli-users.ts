@@ -31,7 +31,7 @@ export function addUserCommands(program: Command, withDatabase: WithDatabase): v
 
   users
     .command('show <id-or-email>')
-    .description('show one as JSON: accounts, providers, registrations, how many sessions')
+    .description('show one: accounts, providers, registrations, how many sessions')
     .action((idOrEmail: string) =>
       withDatabase(async (db, config) => {
         const user_id = await userId(db, idOrEmail)

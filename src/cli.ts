@@ -3,96 +3,89 @@
 import { Command } from 'commander'
 import { addAuditCommands } from './cli-audit.js'
 import { addIssuerCommands } from './cli-issuers.js'
-import { print, say, wholeNumber } from './cli-io.js'
+import { output, printJson, say, wholeNumber } from './cli-io.js'
 import { addPruneCommand } from './cli-prune.js'
 import { addRegistrationCommands } from './cli-registrations.js'
 import { addKeyCommands } from './cli-keys.js'
+import { addResourceServerCommands } from './cli-resource-servers.js'
 import { addRevokeAllCommand } from './cli-revoke-all.js'
 import { addUserCommands } from './cli-users.js'
 import { readConfig, type Config } from './config.js'
-import { connect, inTransaction, requireMigrations, sentence } from './database.js'
-import { hashSecret, newId, newSecret } from './domain/secrets.js'
+import { connect, requireMigrations, sentence } from './database.js'
 import { migrate, migrationStatus } from './migrations.js'
 import { openDatabase } from './open-database.js'
-import { recordAudit } from './repositories/audit-events.js'
-import * as resourceServers from './repositories/resource-servers.js'
 import type { Database } from './repositories/tables.js'
 
-const program = new Command('registrar')
-  .description('Operate Agent Registrar. Settings come from the environment; see the README.')
-  .showHelpAfterError()
+const HELP = `
+Settings come from the environment, the same as the server's; the README lists them. Without DATABASE_URL, and with an
+ISSUER on localhost, it works on the embedded Postgres in DATA_DIR, whether or not the server runs.
+On a terminal what was found is a table, otherwise and with --json it is JSON. Ends with 1 when something could not be done.
 
+Examples:
+  registrar migrate up                     before the replicas of a new version
+  registrar registrations list --help      what a command takes`
+
+const program = new Command('registrar')
+  .description('Operate Agent Registrar.')
+  .option('--json', 'print JSON, also on a terminal')
+  .on('option:json', () => (output.asked = true))
+  .configureHelp({ showGlobalOptions: true })
+  .addHelpText('after', HELP)
+  .showHelpAfterError('(registrar --help, also after a command, says what there is)')
+
+program.commandsGroup('The server and its database:')
 program
   .command('start')
   .description('start the server (what npm start does)')
   .action(async () => void (await import('./server.js')))
 
-const migrations = program.command('migrate').description('bring the database to this version')
+
+const MIGRATE_HELP = `
+Expand first, contract later: replicas of the release before go on while and after it runs. Back up first.
+
+Examples:
+  registrar migrate status
+  registrar migrate up
+  registrar migrate down --count 1   its data is lost`
+
+const migrations = program
+  .command('migrate')
+  .description('bring the database to this version')
+  .addHelpText('after', MIGRATE_HELP)
 migrations
   .command('up', { isDefault: true })
   .description('apply every migration that is missing; safe on all replicas at once')
-  .action(() => withDatabaseUrl((url) => migrate(url, 'up', { log: say })))
+  .action(() => withDatabaseUrl((url) => run(url, 'up')))
 migrations
   .command('down')
   .description('revert the last migration, or the last N; its data is lost')
   .option('--count <n>', 'how many', wholeNumber, 1)
-  .action(({ count }: { count: number }) =>
-    withDatabaseUrl((url) => migrate(url, 'down', { count, log: say })),
-  )
+  .action(({ count }: { count: number }) => withDatabaseUrl((url) => run(url, 'down', count)))
 migrations
   .command('status')
   .description('list migrations and when each was applied')
   .action(() =>
     withDatabaseUrl(async (url) => {
-      for (const { name, appliedAt } of await migrationStatus(url))
-        console.log(`${name}  ${appliedAt?.toISOString() ?? 'missing'}`)
+      const all = await migrationStatus(url)
+      if (output.asked)
+        printJson(all.map(({ appliedAt, ...rest }) => ({ ...rest, applied_at: appliedAt })))
+      else
+        for (const { name, appliedAt } of all)
+          console.log(`${name}  ${appliedAt?.toISOString() ?? 'missing'}`)
     }),
   )
 
-const servers = program
-  .command('resource-servers')
-  .description('who may ask /oauth2/introspect about access tokens')
-servers
-  .command('list')
-  .description('list them as JSON')
-  .action(() => withDatabase(async (db) => print(await resourceServers.listResourceServers(db))))
-servers
-  .command('add <name>')
-  .description('add one; prints its id and secret as JSON, the secret this once')
-  .action((name: string) =>
-    withDatabase(async (db) => {
-      const id = newId('rs_')
-      const secret = newSecret('rss_')
-      await inTransaction(db, async (tx) => {
-        const row = { id, name, secret_hash: hashSecret(secret) }
-        if (!(await resourceServers.insertResourceServer(tx, row)))
-          throw new Error(`There is a resource server named ${name} already.`)
-        await recordAudit(tx, { event: 'resource_server.added', details: { id, name } })
-      })
-      print({ id, secret })
-    }),
-  )
-servers
-  .command('remove <id-or-name>')
-  .description('remove one: its credentials stop working at once')
-  .action((idOrName: string) =>
-    withDatabase(async (db) => {
-      const removed = await inTransaction(db, async (tx) => {
-        const details = await resourceServers.deleteResourceServer(tx, idOrName)
-        if (!details) throw new Error(`There is no resource server ${idOrName}.`)
-        await recordAudit(tx, { event: 'resource_server.removed', details })
-        return details
-      })
-      print(removed)
-    }),
-  )
-
-addIssuerCommands(program, withDatabase)
-addRegistrationCommands(program, withDatabase)
 addKeyCommands(program, withDatabase)
-addRevokeAllCommand(program, withDatabase)
-addUserCommands(program, withDatabase)
 addPruneCommand(program, withDatabase)
+
+program.commandsGroup('Who is trusted:')
+addIssuerCommands(program, withDatabase)
+addResourceServerCommands(program, withDatabase)
+
+program.commandsGroup('Agents and people:')
+addRegistrationCommands(program, withDatabase)
+addUserCommands(program, withDatabase)
+addRevokeAllCommand(program, withDatabase)
 addAuditCommands(program, withDatabase)
 
 try {
@@ -100,6 +93,12 @@ try {
 } catch (error) {
   say(sentence(error))
   process.exitCode = 1
+}
+
+/** With `--json` also tells which it ran. */
+async function run(url: string, direction: 'up' | 'down', count?: number): Promise<void> {
+  const names = await migrate(url, direction, { ...(count && { count }), log: say })
+  if (output.asked) printJson(names)
 }
 
 async function withDatabaseUrl(

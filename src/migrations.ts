@@ -17,6 +17,8 @@ export interface MigrationStatus {
   name: string
   /** null: not in this database yet. */
   appliedAt: Date | null
+  /** false: a newer version brought it. */
+  known: boolean
 }
 
 type Queryable = Pick<pg.Pool | pg.Client, 'query'>
@@ -134,8 +136,12 @@ async function run(
 
 async function status(db: Queryable, dir: string): Promise<MigrationStatus[]> {
   const applied = await appliedMigrations(db)
-  const names = new Set([...(await migrationFiles(dir)), ...applied.keys()])
-  return [...names].toSorted().map((name) => ({ name, appliedAt: applied.get(name) ?? null }))
+  const known = new Set(await migrationFiles(dir))
+  return [...new Set([...known, ...applied.keys()])].toSorted().map((name) => ({
+    name,
+    appliedAt: applied.get(name) ?? null,
+    known: known.has(name),
+  }))
 }
 
 async function migrationFiles(dir: string): Promise<string[]> {
