@@ -3,6 +3,7 @@
 import { Command } from 'commander'
 import { addAuditCommands } from './cli-audit.js'
 import { addIssuerCommands } from './cli-issuers.js'
+import { addDoctorCommand } from './cli-doctor.js'
 import { output, printJson, say, wholeNumber } from './cli-io.js'
 import { addPruneCommand } from './cli-prune.js'
 import { addRegistrationCommands } from './cli-registrations.js'
@@ -22,6 +23,7 @@ ISSUER on localhost, it works on the embedded Postgres in DATA_DIR, whether or n
 On a terminal what was found is a table, otherwise and with --json it is JSON. Ends with 1 when something could not be done.
 
 Examples:
+  registrar doctor                         is everything in place?
   registrar migrate up                     before the replicas of a new version
   registrar registrations list --help      what a command takes`
 
@@ -39,6 +41,7 @@ program
   .description('start the server (what npm start does)')
   .action(async () => void (await import('./server.js')))
 
+addDoctorCommand(program)
 
 const MIGRATE_HELP = `
 Expand first, contract later: replicas of the release before go on while and after it runs. Back up first.

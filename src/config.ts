@@ -102,12 +102,19 @@ export class ConfigError extends Error {
   }
 }
 
-/**
- * Reads the environment. Unset and empty are the same.
- * `secrets` is empty when `SECRET` is unset with a local issuer: the caller supplies the one in `DATA_DIR`.
- * @throws {ConfigError}
- */
+/** @throws {ConfigError} */
 export function readConfig(env: NodeJS.ProcessEnv): Config {
+  const { config, faults } = readSettings(env)
+  if (faults.length > 0) throw new ConfigError(faults)
+  return config
+}
+
+/**
+ * Reads the environment. Unset and empty are the same. Each fault begins with the name of its setting, whose value is
+ * then not to be used.
+ * `secrets` is empty when `SECRET` is unset with a local issuer: the caller supplies the one in `DATA_DIR`.
+ */
+export function readSettings(env: NodeJS.ProcessEnv): { config: Config; faults: string[] } {
   const issuer = env.ISSUER || localIssuer(env.PORT || '8000')
   const local = isLocal(issuer)
   const defaults: NodeJS.ProcessEnv = {
@@ -136,8 +143,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   }
   const scopesRead = Value.Check(Settings.properties.SCOPES, typed.SCOPES)
   const faults = new Set([...schemaFaults(settings), ...crossFaults(config, scopesRead)])
-  if (faults.size > 0) throw new ConfigError([...faults])
-  return config
+  return { config, faults: [...faults] }
 }
 
 /** In the form that URLs have: without the port that http implies. A PORT that is none is left to its schema. */

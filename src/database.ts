@@ -99,14 +99,19 @@ export async function requireWritable(pool: pg.Pool): Promise<void> {
   await pool.query('select from signing_keys where false for share')
 }
 
-/** @throws when the database's clock is not ours: times are the database's, tokens are dated by us. */
-export async function requireSameTime(pool: pg.Pool, skewSeconds: number): Promise<void> {
+/** How far the database's clock is from ours at least; the way to it and back is not counted. */
+export async function clockDistance(pool: pg.Pool): Promise<number> {
   const before = Date.now()
   const { rows } = await pool.query<{ now: number }>(
     'select 1000 * extract(epoch from clock_timestamp())::float8 as now',
   )
   const { now } = rows[0]!
-  const seconds = Math.max(before - now, now - Date.now()) / 1000
+  return Math.max(before - now, now - Date.now(), 0) / 1000
+}
+
+/** @throws when the database's clock is not ours: times are the database's, tokens are dated by us. */
+export async function requireSameTime(pool: pg.Pool, skewSeconds: number): Promise<void> {
+  const seconds = await clockDistance(pool)
   // Tokens are dated in whole seconds.
   if (seconds > skewSeconds + 1)
     throw new Error(`This clock and the database's are ${Math.round(seconds)} s apart`)

@@ -27,7 +27,7 @@ type Cluster = { folder: string; password: string; account: Account; logFile: st
 
 /** Where root puts what the unprivileged account could not reach in its own place. */
 const ELSEWHERE = '/var/lib/agent-registrar'
-const PASSWORD = 'registrar.password'
+export const PASSWORD = 'registrar.password'
 const [UNFINISHED, UNFINISHED_MS] = ['postgres.new-', 600_000]
 const PATIENCE_MS = 20_000
 /** Others stopped it, were faster or took the port; or a killed server's children still work. */

@@ -22,6 +22,9 @@ export type FoundKeys =
       signing: { kid: string } & ({ privateJwk: JsonWebKey } | { reason: string })
     }
 
+export const FOREIGN_SECRET =
+  'SECRET is none that this database was made with. Start with the SECRET of the other replicas; a new one goes beside it in a list'
+
 interface Found {
   keys: signingKeys.SigningKeyRow[]
   known: secretList.KnownSecret[]
@@ -37,14 +40,12 @@ export async function findKeys(
   lifetimeSeconds: number,
 ): Promise<FoundKeys> {
   let found: Found | undefined = await find(db)
-  if (found.keys.length === 0 || !secrets.every((secret) => isKnown(secret, found!)))
+  if (
+    found.keys.length === 0 ||
+    !secrets.every((secret) => secretList.isKnown(secret, found!.known))
+  )
     found = await inTransaction(db, (tx) => introduce(tx, secrets))
-  if (!found)
-    return {
-      ok: false,
-      reason:
-        'SECRET is none that this database was made with. Start with the SECRET of the other replicas; a new one goes beside it in a list',
-    }
+  if (!found) return { ok: false, reason: FOREIGN_SECRET }
   const { keys, known } = found
   const under = secretList.sealingSecret(secrets, known)
   await reseal(db, secrets, keys, under, known)
@@ -64,21 +65,11 @@ async function find(db: Database): Promise<Found> {
   return { keys: await signingKeys.publishedKeys(db), known: await listSecretFingerprints(db) }
 }
 
-function isKnown(secret: Buffer, { known }: Found): boolean {
-  const own = secretList.secretFingerprint(secret)
-  return known.some(({ fingerprint }) => fingerprint === own)
-}
-
 /** The database gets to know new secrets from who has one that it knows, and its first ones with its first key. */
 async function introduce(tx: DatabaseTransaction, secrets: Buffer[]): Promise<Found | undefined> {
   await signingKeys.lockKeys(tx)
   const found = await find(tx)
-  // Keys from before there were fingerprints tell by themselves.
-  const ours =
-    found.known.length > 0
-      ? secrets.some((secret) => isKnown(secret, found))
-      : found.keys.length === 0 || found.keys.some((key) => openSigningKey(secrets, key))
-  if (!ours) return undefined
+  if (!secretList.isOwnDatabase(secrets, found.known, found.keys)) return undefined
   for (const secret of secrets.toReversed())
     await insertSecretFingerprint(tx, secretList.secretFingerprint(secret))
   if (found.keys.length === 0) await createKey(tx, secrets, 0)
@@ -122,7 +113,7 @@ async function requireOwn(db: Database, secrets: Buffer[]): Promise<void> {
   if ('reason' in found.signing) throw new Error(found.signing.reason)
 }
 
-function sealedUnderAnother(kid: string): string {
+export function sealedUnderAnother(kid: string): string {
   return `SECRET does not open the signing key in this database: ${kid} was sealed under another one. Put that one back at the end of SECRET; registrar keys reseal seals all keys under the first`
 }
 

@@ -5,14 +5,23 @@ import { join } from 'node:path'
 
 const BYTES = 32
 
+/** Whether it was made already. */
+export function hasLocalSecret(dataDir: string): boolean {
+  return existsSync(pathIn(dataDir))
+}
+
 export function localSecret(dataDir: string): Buffer {
-  const path = join(dataDir, 'secret')
-  if (!existsSync(path)) makeSecret(path, dataDir)
+  const path = pathIn(dataDir)
+  if (!hasLocalSecret(dataDir)) makeSecret(path, dataDir)
   const secret = Buffer.from(readFileSync(path, 'utf8'), 'base64')
   if (secret.length >= BYTES) return secret
   throw new Error(
     `${path} is damaged: it should hold ${BYTES} random bytes in base64. Restore it, or start anew without ${dataDir}`,
   )
+}
+
+function pathIn(dataDir: string): string {
+  return join(dataDir, 'secret')
 }
 
 /** Two processes that start at once end with the same one: the link is made whole or not at all. */

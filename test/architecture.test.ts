@@ -9,6 +9,12 @@ const PARTS: Record<string, string> = {
   'app.ts': 'app',
   'cli.ts': 'cli',
   'cli-audit.ts': 'cli',
+  'cli-doctor.ts': 'cli',
+  'cli-doctor-check.ts': 'cli',
+  'cli-doctor-database.ts': 'cli',
+  'cli-doctor-keys.ts': 'cli',
+  'cli-doctor-providers.ts': 'cli',
+  'cli-doctor-public.ts': 'cli',
   'cli-io.ts': 'cli',
   'cli-issuers.ts': 'cli',
   'cli-prune.ts': 'cli',
@@ -42,7 +48,7 @@ const PARTS: Record<string, string> = {
 const MAY_IMPORT: Record<string, { parts: string[]; types?: string[]; packages?: RegExp }> = {
   server: { parts: ['app', 'setup'] },
   cli: {
-    parts: ['cli', 'server', 'app', 'setup', 'key-store', 'repositories', 'domain'],
+    parts: ['cli', 'server', 'app', 'setup', 'key-store', 'fetch', 'repositories', 'domain'],
     types: ['tables'],
   },
   app: { parts: ['plugins', 'routes', 'setup', 'errors'] },

@@ -53,7 +53,7 @@ test('every command says what it takes; each group gives examples, of commands t
   const registrar = operator(t, {})
   const help = (await registrar('--help')).stdout
   const groups = ['migrate', 'keys', 'issuers', 'resource-servers', 'registrations', 'users']
-  const single = ['start', 'prune', 'revoke-all', 'audit']
+  const single = ['start', 'doctor', 'prune', 'revoke-all', 'audit']
   for (const name of [...groups, ...single]) {
     t.match(help, RegExp(`^  ${name} `, 'm'))
     const { code, stdout } = await registrar(name, '--help')

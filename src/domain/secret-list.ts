@@ -1,5 +1,6 @@
 /** SECRET is a list while it is rotated: which of its secrets the database knows, and which of them seals. */
 import { deriveKey } from './secrets.js'
+import { openSigningKey, type SealedSigningKey } from './signing-key.js'
 
 /** Says nothing of the secret it was derived from, and differs from that of any other. */
 export function secretFingerprint(secret: Buffer): string {
@@ -10,6 +11,20 @@ export interface KnownSecret {
   fingerprint: string
   /** For so long that every replica has it by now. */
   settled: boolean
+}
+
+export function isKnown(secret: Buffer, known: KnownSecret[]): boolean {
+  return rank(secret, known) !== -1
+}
+
+/** Whether one of the secrets is this database's. Keys from before there were fingerprints tell by themselves. */
+export function isOwnDatabase(
+  secrets: Buffer[],
+  known: KnownSecret[],
+  keys: SealedSigningKey[],
+): boolean {
+  if (known.length > 0) return secrets.some((secret) => isKnown(secret, known))
+  return keys.length === 0 || keys.some((key) => openSigningKey(secrets, key))
 }
 
 /**

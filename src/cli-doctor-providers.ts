@@ -1,0 +1,82 @@
+/** The doctor's look at who vouches for agents and at where people sign in, by the way that the server goes. */
+import { attempt, fault, ok, warning, type Check } from './cli-doctor-check.js'
+import type { Config, OidcProvider } from './config.js'
+import { isObject } from './domain/jwt.js'
+import { fetchJwks } from './plugins/jwks-fetch.js'
+import { discoverProvider } from './plugins/oidc-discovery.js'
+import { listIssuers, type ListedIssuer } from './repositories/issuers.js'
+import type { Database } from './repositories/tables.js'
+
+const ALGORITHM_OF: Record<string, string> = { RSA: 'RS256', EC: 'ES256', OKP: 'EdDSA' }
+const NEEDED = ['authorization_endpoint', 'token_endpoint', 'jwks_uri'] as const
+
+/** Those of the trust list whose word counts now. */
+export async function issuers(db: Database, config: Config): Promise<Check[]> {
+  let listed: ListedIssuer[] = []
+  const list = await attempt('issuers', 'see what the database says', async () => {
+    listed = (await listIssuers(db)).filter(({ disabled_at }) => disabled_at === null)
+    return ok('issuers', `${listed.length} in the trust list`)
+  })
+  return [list, ...(await Promise.all(listed.map((issuer) => vouches(issuer, config.local))))]
+}
+
+function vouches({ issuer, jwks_uri, algorithms }: ListedIssuer, local: boolean): Promise<Check> {
+  const name = `issuer ${issuer}`
+  const fix = `see that ${jwks_uri} is where its keys are (registrar issuers add sets --jwks-uri), that it answers with 200 and no redirect, from a public address, within 3 s, and that this machine and the replicas may reach it`
+  return attempt(name, fix, async () => {
+    const { keys } = await fetchJwks(jwks_uri, local)
+    const usable = keys.filter(({ kty }) => algorithms.includes(ALGORITHM_OF[kty!]!))
+    return usable.length > 0
+      ? ok(name, `${usable.length} usable keys at ${jwks_uri}`)
+      : fault(
+          name,
+          `no usable key for ${algorithms.join(', ')} among those at ${jwks_uri}`,
+          'ask the provider to publish a signing key for one of these algorithms (RSA of 2048 bits, P-256 or Ed25519), or allow what it has: registrar issuers add … --algorithm',
+        )
+  })
+}
+
+export async function signIn(config: Config): Promise<Check[]> {
+  const name = 'sign-in'
+  switch (config.SIGN_IN) {
+    case 'oidc':
+      return await Promise.all(config.oidcProviders.map((provider) => answers(provider, config)))
+    case 'development':
+      return [ok(name, 'development: it believes any address, and works on localhost only')]
+    case 'none':
+      return [
+        warning(
+          name,
+          'SIGN_IN is none: nobody can confirm an agent',
+          'set OIDC_ISSUER and OIDC_CLIENT_ID, or OIDC_PROVIDERS',
+        ),
+      ]
+  }
+}
+
+function answers(provider: OidcProvider, config: Config): Promise<Check> {
+  const name = `sign-in ${provider.issuer}`
+  const fix = `see that ${provider.issuer} is the issuer to the letter, also in its slashes, that its /.well-known/openid-configuration and its keys answer within 5 s in all, and that this machine and the replicas may reach it`
+  return attempt(name, fix, async (signal) => {
+    const found = await discoverProvider(provider, config, (url, options) =>
+      fetch(url, options as RequestInit),
+    ).catch((error: unknown) => {
+      throw namedAnother(error) ?? error
+    })
+    const metadata = found.serverMetadata()
+    const missing = NEEDED.filter((member) => typeof metadata[member] !== 'string')
+    if (missing.length > 0)
+      return fault(name, `its metadata has no ${missing.join(', ')}`, 'ask the provider for them')
+    const keys = await fetch(metadata.jwks_uri!, { signal })
+    if (!keys.ok) throw new Error(`HTTP status ${keys.status} from its keys, ${metadata.jwks_uri}`)
+    return ok(name, 'its metadata and its keys answer')
+  })
+}
+
+/** The library does not say which. */
+function namedAnother(error: unknown): Error | undefined {
+  const { cause } = error as { cause?: unknown }
+  return isObject(cause) && isObject(cause.body) && typeof cause.body.issuer === 'string'
+    ? new Error(`its metadata names another issuer: ${cause.body.issuer}`)
+    : undefined
+}

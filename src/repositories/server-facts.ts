@@ -1,0 +1,49 @@
+/** What Postgres says of itself and of how we are connected to it. */
+import { sql } from 'kysely'
+import type { Database } from './tables.js'
+
+export interface ServerFacts {
+  version: string
+  version_num: number
+  database: string
+  role: string
+  /** Follows another server, and takes no writes. */
+  standby: boolean
+  read_only: boolean
+  synchronous_commit: string
+}
+
+export async function serverFacts(db: Database): Promise<ServerFacts> {
+  const { rows } = await sql<ServerFacts>`
+    select current_setting('server_version') as version,
+      current_setting('server_version_num')::int as version_num,
+      current_database() as database, current_user as role, pg_is_in_recovery() as standby,
+      current_setting('default_transaction_read_only')::bool as read_only,
+      current_setting('synchronous_commit') as synchronous_commit`.execute(db)
+  return rows[0]!
+}
+
+export interface ConnectionFacts {
+  /** That the server, the database and the role allow us: the least of them. */
+  allowed: number
+  left: number
+}
+
+/** Those for superusers are not ours. A limit of -1 is none. */
+export async function connectionFacts(db: Database): Promise<ConnectionFacts> {
+  const { rows } = await sql<ConnectionFacts>`
+    with limits (allowed, used) as (
+      select current_setting('max_connections')::int
+          - current_setting('superuser_reserved_connections')::int
+          - coalesce(current_setting('reserved_connections', true), '0')::int,
+        (select sum(numbackends)::int from pg_stat_database)
+      union all select datconnlimit,
+        (select numbackends from pg_stat_database where datname = current_database())
+        from pg_database where datname = current_database() and datconnlimit >= 0
+      union all select rolconnlimit,
+        (select count(*)::int from pg_stat_activity where usename = current_user)
+        from pg_roles where rolname = current_user and rolconnlimit >= 0
+    )
+    select allowed, greatest(allowed - used, 0) as left from limits order by 2 limit 1`.execute(db)
+  return rows[0]!
+}
