@@ -1,7 +1,9 @@
 /** Two replicas as processes on one database, one of which dies under load or has the wrong time (CONFORMANCE §14). */
+import { execFile } from 'node:child_process'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { promisify } from 'node:util'
 import { test, type Test } from 'tap'
 import * as agents from './fixtures/app.js'
 import { testDatabase } from './fixtures/database.js'
@@ -11,6 +13,7 @@ import { count } from './fixtures/replicas.js'
 import { over } from './fixtures/wire.js'
 
 const COMPLETE = '/agent/identity/claim/complete'
+const MAIN = join(import.meta.dirname, '../bench/chaos/main.js')
 const CLOCK = pathToFileURL(join(import.meta.dirname, 'fixtures/clock.js')).href
 
 /** Through the first that answers with anything but 503, again and again. */
@@ -157,3 +160,25 @@ async function decidesByTheDatabase(
   })
   t.equal(started.statusCode, 410)
 }
+
+test('npm run chaos says what it can be told, and what it does not understand', async (t) => {
+  const chaos = (...args: string[]) =>
+    promisify(execFile)(process.execPath, [MAIN, ...args]).then(
+      ({ stdout }) => ({ code: 0, stdout, stderr: '' }),
+      (error) => error as { code: number; stdout: string; stderr: string },
+    )
+  for (const option of ['--help', '-h'])
+    t.match(await chaos(option), { code: 0, stdout: /^Usage: .*--seconds N.*--no-nginx/s })
+  for (const [args, why] of [
+    [['--sceonds', '5'], /Unknown option '--sceonds'/],
+    [['--seconds', '1.5'], /^--seconds: a whole number, from 1$/m],
+    [['--seconds'], /argument missing/],
+    [['60'], /Unexpected argument '60'/],
+  ] as const) {
+    const { code, stdout, stderr } = await chaos(...args)
+    t.same([code, stdout], [2, ''])
+    t.match(stderr, why)
+    t.notMatch(stderr, /^ +at |\.js:\d/m, 'no stack')
+    t.match(stderr, /--help/)
+  }
+})

@@ -8,7 +8,7 @@ import { chmodSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { parseArgs, promisify } from 'node:util'
+import { promisify } from 'node:util'
 import { migrate } from '../../src/migrations.js'
 import { testGate } from '../../test/fixtures/wire.js'
 import { insistent } from './client.js'
@@ -16,6 +16,7 @@ import { faultsOf, type Faults } from './faults.js'
 import { count, newLedger, print, type Ledger } from './ledger.js'
 import { work } from './load.js'
 import { startNginx } from './nginx.js'
+import { HELP, readOptions, type Options } from './options.js'
 import { openPostgres } from './postgres.js'
 import { makeReplica, type Replica } from './replica.js'
 import { scope } from './scope.js'
@@ -28,15 +29,7 @@ const PAUSE_MS = 2_000
 /** What must never be in a log: tokens of links and claims, codes, JWTs. */
 const SECRET = /cat_[\w-]{20}|clm_[\w-]{20}|user_code=|eyJ[\w-]{20}/g
 
-const { values } = parseArgs({
-  options: {
-    seconds: { type: 'string', default: '600' },
-    nginx: { type: 'boolean', default: true },
-  },
-  allowNegative: true,
-})
-const seconds = Number(values.seconds)
-if (!Number.isInteger(seconds) || seconds < 1) throw new Error('--seconds: a whole number, from 1')
+const { seconds, nginx } = told()
 
 const life = scope()
 let interrupted = false
@@ -57,6 +50,19 @@ try {
   if (!interrupted) await life.end()
 }
 
+/** Ends here when there is nothing to do. */
+function told(): Options {
+  try {
+    const options = readOptions(process.argv.slice(2))
+    if (options) return options
+    console.log(HELP)
+    return process.exit(0)
+  } catch (error) {
+    console.error(`${(error as Error).message}\n(npm run chaos -- --help says what there is)`)
+    return process.exit(2)
+  }
+}
+
 async function main(): Promise<boolean> {
   const folder = mkdtempSync(join(tmpdir(), 'registrar-chaos-'))
   // Postgres and nginx's workers pass through as accounts of their own.
@@ -70,7 +76,7 @@ async function main(): Promise<boolean> {
     SECRET: randomBytes(32).toString('base64'),
     DATABASE_URL: gate.url,
     LOG_LEVEL: 'warn',
-    TRUST_PROXY: values.nginx ? '1' : 'false',
+    TRUST_PROXY: nginx ? '1' : 'false',
     STOP_GRACE_SECONDS: '1',
     // However long it runs.
     ASSERTION_TTL_SECONDS: '604800',
@@ -84,7 +90,7 @@ async function main(): Promise<boolean> {
   for (const replica of replicas) await replica.ready()
   const urls = replicas.map(({ url }) => url)
   const hosts = replicas.map(({ host }) => host)
-  const proxy = values.nginx ? await startNginx(life, folder, hosts) : undefined
+  const proxy = nginx ? await startNginx(life, folder, hosts) : undefined
   const authorization = await resourceServer({ ...env, DATABASE_URL: postgres.url })
 
   const ledger = newLedger()
