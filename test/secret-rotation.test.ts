@@ -165,3 +165,55 @@ test('SEC-09: a form from before the rotation is taken after it, and no longer t
   t.equal((await alice.at(after).submit('/login', form)).statusCode, 403)
   t.equal((await alice.at(both).submit('/login', form)).statusCode, 303)
 })
+
+test('docs/operating.md: SECRET has leaked: after these steps it opens nothing, and only then the old one can go', async (t) => {
+  const { url, pool, old, young, replica } = await deployment(t)
+  const app = await replica(old)
+  const { identity_assertion } = await agents.registerAnonymous(app)
+  await replica(old, young)
+  const both = await replica(young, old)
+  const registrar = operator(t, { DATABASE_URL: url, SECRET: `${young},${old}` })
+  const [before] = both.keys.jwks.keys
+  t.match(await registrar('keys', 'rotate', '--now'), { code: 0 })
+  await t.rejects(replica(young), { message: SEALED_UNDER_ANOTHER }, 'too early: it does not start')
+  t.match(await registrar('keys', 'retire', before!.kid!), { code: 0 })
+  t.match(await registrar('keys', 'reseal'), { code: 0 })
+  const { stdout } = await registrar('doctor')
+  t.match(stdout, /^ok +keys +\S+ signs; sealed under secret 1 of 2$/m)
+  const after = await replica(young)
+  const keys = (await listSigningKeys(after.db)).filter(({ status }) => status !== 'retired')
+  t.same(
+    keys.map((key) => openSigningKey(bytes(old), key)),
+    [undefined],
+  )
+  t.equal((await agents.exchange(after, identity_assertion)).json().error, 'invalid_grant')
+  t.equal((await pool.query('select from secret_fingerprints')).rowCount, 2)
+})
+
+test('docs/operating.md: SECRET is lost: tokens die, people stay signed in, agents that wait get a new code', async (t) => {
+  const { pool, old, young, replica } = await deployment(t)
+  const before = await replica(old)
+  const { identity_assertion } = await agents.registerAnonymous(before)
+  const { access_token } = (await agents.exchange(before, identity_assertion)).json()
+  const alice = await Person.signedIn(before, 'alice@example.com')
+  const { claim_token, claim } = await agents.registerFor(before, alice.email)
+  await before.close()
+
+  await t.rejects(replica(young), { message: STRANGER })
+  await pool.query('truncate signing_keys, secret_fingerprints')
+  const after = await replica(young)
+  t.equal((await agents.callApi(after, access_token)).statusCode, 401)
+  t.equal((await agents.exchange(after, identity_assertion)).json().error, 'invalid_grant')
+  const person = alice.at(after)
+  t.equal((await person.get('/agents')).statusCode, 200, 'still signed in')
+  t.equal(
+    (await person.confirm(agents.linkToken(claim), claim.user_code)).statusCode,
+    422,
+    'the code of before is a wrong one',
+  )
+  const renewed = (await agents.postJson(after, '/agent/identity/claim', { claim_token })).json()
+  const { claim_attempt } = renewed
+  const confirmed = person.confirm(agents.linkToken(claim_attempt), claim_attempt.user_code)
+  t.equal((await confirmed).statusCode, 303)
+  t.equal((await agents.poll(after, claim_token)).statusCode, 200)
+})
