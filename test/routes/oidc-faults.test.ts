@@ -1,11 +1,9 @@
 /** Sign-ins that must not succeed, and providers that are away, wrong or hostile. */
 import { generateKeyPairSync } from 'node:crypto'
 import { SignJWT, UnsecuredJWT } from 'jose'
-import { ResponseBodyError } from 'openid-client'
 import { t, test } from 'tap'
 import { seal } from '../../src/domain/sealing.js'
 import { deriveKey } from '../../src/domain/secrets.js'
-import { reasonOf } from '../../src/plugins/oidc-errors.js'
 import { ISSUER, testApp, testReplica, type Sender } from '../fixtures/app.js'
 import { testIdentityProvider, verified } from '../fixtures/identity-provider.js'
 import { OidcPerson } from '../fixtures/oidc-person.js'
@@ -292,20 +290,6 @@ test('a provider that is set up wrong is the operator’s to mend, and says so t
   const { app: at } = await testReplica(t, config.DATABASE_URL!, idp.env)
   t.match(await alice(at).get('/login'), { statusCode: 400 })
   idp.document = (_path, body) => body
-})
-
-test('why a sign-in failed is told by class and code', (t) => {
-  const response = (status: number) => ({ cause: {}, response: new Response('{}', { status }) })
-  const answers: [status: number, error: string, reason: string][] = [
-    [400, 'invalid_grant', 'not_ours'],
-    [401, 'invalid_client', 'misconfigured'],
-    [503, 'temporarily_unavailable', 'away'],
-  ]
-  for (const [status, error, reason] of answers) {
-    const thrown = new ResponseBodyError(error, { ...response(status), cause: { error } })
-    t.equal(reasonOf(thrown), reason, error)
-  }
-  t.end()
 })
 
 test('off localhost a provider is asked over TLS only', async (t) => {
