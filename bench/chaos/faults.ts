@@ -2,8 +2,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import type { Gate } from '../../test/fixtures/wire.js'
-import type { Postgres } from './postgres.js'
-import type { Replica } from './replica.js'
+import type { Postgres } from '../postgres.js'
+import type { Replica } from '../replica.js'
 
 /** `make` resolves to how many were made, when not one. */
 export type Faults = [name: string, make: () => Promise<number | void>][]

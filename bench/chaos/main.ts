@@ -15,11 +15,11 @@ import { insistent } from './client.js'
 import { faultsOf, type Faults } from './faults.js'
 import { count, newLedger, print, type Ledger } from './ledger.js'
 import { work } from './load.js'
-import { startNginx } from './nginx.js'
 import { HELP, readOptions, type Options } from './options.js'
-import { openPostgres } from './postgres.js'
-import { makeReplica, type Replica } from './replica.js'
-import { scope } from './scope.js'
+import { startNginx } from '../nginx.js'
+import { openPostgres } from '../postgres.js'
+import { makeReplica, type Replica } from '../replica.js'
+import { runToEnd, type Scope } from '../scope.js'
 import { verify } from './verify.js'
 import { makeWitness } from './witness.js'
 
@@ -31,24 +31,7 @@ const SECRET = /cat_[\w-]{20}|clm_[\w-]{20}|user_code=|eyJ[\w-]{20}/g
 
 const { seconds, nginx } = told()
 
-const life = scope()
-let interrupted = false
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
-  process.on(signal, () => {
-    if (interrupted) return
-    interrupted = true
-    console.error(`${signal}: stopping everything`)
-    void life.end().then(() => process.exit(130))
-  })
-
-try {
-  process.exitCode = (await main()) ? 0 : 1
-} catch (error) {
-  if (!interrupted) console.error(error)
-  process.exitCode = 1
-} finally {
-  if (!interrupted) await life.end()
-}
+await runToEnd(main)
 
 /** Ends here when there is nothing to do. */
 function told(): Options {
@@ -63,12 +46,12 @@ function told(): Options {
   }
 }
 
-async function main(): Promise<boolean> {
+async function main(life: Scope, interrupted: () => boolean): Promise<boolean> {
   const folder = mkdtempSync(join(tmpdir(), 'registrar-chaos-'))
   // Postgres and nginx's workers pass through as accounts of their own.
   chmodSync(folder, 0o711)
   life.teardown(() => rmSync(folder, { recursive: true, force: true }))
-  const postgres = await openPostgres(life, folder)
+  const postgres = await openPostgres(life, folder, 'registrar_chaos')
   await migrate(postgres.url, 'up')
   const gate = await testGate(life, postgres.url)
   const env = {
@@ -96,7 +79,7 @@ async function main(): Promise<boolean> {
   const ledger = newLedger()
   const witness = makeWitness(urls, authorization, ledger)
   const until = Date.now() + seconds * 1000
-  const over = () => interrupted || Date.now() > until
+  const over = () => interrupted() || Date.now() > until
   const app = insistent(proxy ? [proxy.url] : urls, ledger)
   console.log(`${seconds} s of chaos${proxy ? ' behind nginx' : ''}; Ctrl-C ends it`)
   const workers = Array.from({ length: WORKERS }, (_, n) => work({ app, ledger, witness, over }, n))

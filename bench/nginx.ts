@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { freePort } from './postgres.js'
 import type { Scope } from './scope.js'
 
-const SHIPPED = join(import.meta.dirname, '../../../ops/nginx.conf')
+const SHIPPED = join(import.meta.dirname, '../../ops/nginx.conf')
 
 /** Returns its URL and its access log. */
 export async function startNginx(
@@ -41,13 +41,14 @@ export async function startNginx(
 }
 
 function missing(cause: Error): never {
-  const message =
-    'nginx was not found: install it (apt-get install nginx-light), or pass --no-nginx.'
+  const message = 'nginx was not found: install it (apt-get install nginx-light), or go without it.'
   throw new Error(message, { cause })
 }
 
 function settings(place: string, port: number, upstreams: string[]): string {
-  const servers = [...upstreams]
+  const servers = upstreams
+    .map((host) => `    server ${host} max_fails=1 fail_timeout=2s;\n`)
+    .join('')
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
     (name) => `  ${name}_temp_path ${place}/${name};`,
   )
@@ -57,6 +58,6 @@ function settings(place: string, port: number, upstreams: string[]): string {
     .replace('/dev/stderr', `${place}/error.log`)
     .replace('/dev/stdout', `${place}/access.log`)
     .replace('listen 80;', `listen 127.0.0.1:${port};`)
-    .replace(/registrar-\d:8000/g, () => servers.shift()!)
+    .replace(/( +server registrar-\d:8000 .*\n)+/, servers)
     .replace('http {', `http {\n${temporary.join('\n')}`)
 }

@@ -4,14 +4,17 @@ import { openSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { freePort } from './postgres.js'
+import { pinned } from './cores.js'
 import type { Scope } from './scope.js'
 
-const SERVER = join(import.meta.dirname, '../../src/server.js')
+const SERVER = join(import.meta.dirname, '../src/server.js')
 const READY_WITHIN_MS = 60_000
 
 export interface Replica {
   host: string
   url: string
+  /** Of the process that was started last. */
+  pid(): number
   start(): Promise<void>
   /** Resolves to its exit code when it has ended. */
   stop(signal: 'SIGKILL' | 'SIGTERM'): Promise<number | null>
@@ -19,11 +22,13 @@ export interface Replica {
   ready(): Promise<void>
 }
 
+/** `cores`: those that it may use, as taskset writes them. */
 export async function makeReplica(
   life: Scope,
   folder: string,
   name: string,
   env: NodeJS.ProcessEnv,
+  cores?: string,
 ): Promise<Replica> {
   const port = await freePort()
   const host = `127.0.0.1:${port}`
@@ -35,10 +40,12 @@ export async function makeReplica(
   const replica: Replica = {
     host,
     url: `http://${host}`,
+    pid: () => child!.pid!,
     async start() {
       if (over) return
       const { PATH } = process.env
-      child = spawn(process.execPath, [SERVER], {
+      const command = pinned(cores, [process.execPath, SERVER])
+      child = spawn(command[0]!, command.slice(1), {
         env: { PATH, ...env, PORT: String(port) },
         stdio: ['ignore', log, log],
       })
@@ -55,7 +62,7 @@ export async function makeReplica(
         if (answer?.ok) return
         // The database may have been away when it started: an orchestrator would start it again.
         if (typeof child?.exitCode === 'number') await replica.start()
-        await sleep(200)
+        await sleep(50)
       }
       throw new Error(`${name} was not ready again within a minute`)
     },

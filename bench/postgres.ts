@@ -10,6 +10,8 @@ import pg from 'pg'
 import type { Scope } from './scope.js'
 
 const run = promisify(execFile)
+const NO_BINARIES =
+  'No initdb and pg_ctl found: install Postgres (apt-get install postgresql), or set DATABASE_URL to a server that may be disturbed.'
 
 export interface Postgres {
   url: string
@@ -18,9 +20,12 @@ export interface Postgres {
   start?: () => Promise<void>
 }
 
-export async function openPostgres(life: Scope, folder: string): Promise<Postgres> {
+/** `name` begins the names of databases that are made at DATABASE_URL. */
+export async function openPostgres(life: Scope, folder: string, name: string): Promise<Postgres> {
   const { DATABASE_URL } = process.env
-  return DATABASE_URL ? ownDatabase(life, DATABASE_URL) : ownServer(life, folder)
+  return DATABASE_URL
+    ? { url: await makeDatabase(life, DATABASE_URL, name) }
+    : await ownServer(life, folder)
 }
 
 export async function freePort(): Promise<number> {
@@ -32,8 +37,9 @@ export async function freePort(): Promise<number> {
   return port
 }
 
-async function ownDatabase(life: Scope, at: string): Promise<Postgres> {
-  const name = `registrar_chaos_${randomBytes(4).toString('hex')}`
+/** Beside the one at `at`; dropped at the end. Returns its URL. */
+export async function makeDatabase(life: Scope, at: string, prefix: string): Promise<string> {
+  const name = `${prefix}_${randomBytes(4).toString('hex')}`
   const ask = async (query: string) => {
     const client = new pg.Client({ connectionString: at })
     await client.connect()
@@ -43,11 +49,17 @@ async function ownDatabase(life: Scope, at: string): Promise<Postgres> {
   life.teardown(() => ask(`drop database ${name} with (force)`))
   const url = new URL(at)
   url.pathname = `/${name}`
-  return { url: url.href }
+  return url.href
 }
 
-async function ownServer(life: Scope, folder: string): Promise<Postgres> {
+/** Of the machine's newest binaries, with `settings` over Postgres's defaults. */
+export async function ownServer(
+  life: Scope,
+  folder: string,
+  settings: Record<string, string> = {},
+): Promise<Required<Postgres>> {
   const bin = findBinaries()
+  if (bin === undefined) throw new Error(NO_BINARIES)
   const data = join(folder, 'postgres')
   mkdirSync(data)
   // Postgres refuses to be root.
@@ -60,7 +72,11 @@ async function ownServer(life: Scope, folder: string): Promise<Postgres> {
 
   await tool('initdb', '-D', data, '-U', 'postgres', '--auth=trust', '-E', 'UTF8', '--no-locale')
   const port = await freePort()
-  const options = `-p ${port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''`
+  const given = Object.entries({ listen_addresses: '127.0.0.1', ...settings })
+  const options = [
+    `-p ${port} -c unix_socket_directories=''`,
+    ...given.map(([name, value]) => `-c ${name}=${value}`),
+  ].join(' ')
   const log = join(data, 'log')
   const start = () =>
     tool('pg_ctl', '-D', data, '-l', log, '-w', '-t', '60', '-o', options, 'start')
@@ -83,18 +99,14 @@ async function ownServer(life: Scope, folder: string): Promise<Postgres> {
   }
 }
 
-function findBinaries(): string {
+export function findBinaries(): string | undefined {
   const root = '/usr/lib/postgresql'
   const versions = existsSync(root) ? readdirSync(root) : []
   const bins = versions
     .toSorted((a, b) => Number(b) - Number(a))
     .map((version) => join(root, version, 'bin'))
-  const found = [...bins, ...(process.env.PATH ?? '').split(':')].find(
+  return [...bins, ...(process.env.PATH ?? '').split(':')].find(
     (bin) => existsSync(join(bin, 'initdb')) && existsSync(join(bin, 'pg_ctl')),
-  )
-  if (found) return found
-  throw new Error(
-    'No initdb and pg_ctl found: install Postgres (apt-get install postgresql), or set DATABASE_URL to a server that may be disturbed.',
   )
 }
 

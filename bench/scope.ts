@@ -1,0 +1,44 @@
+/** What was started, and how it ends: last first, whatever fails, also when the run is interrupted. */
+export interface Scope {
+  teardown(fn: () => unknown): void
+  end(): Promise<void>
+}
+
+export function scope(): Scope {
+  const stops: (() => unknown)[] = []
+  return {
+    teardown: (fn) => void stops.push(fn),
+    async end() {
+      for (let stop = stops.pop(); stop; stop = stops.pop()) {
+        try {
+          await stop()
+        } catch (error) {
+          console.error(error)
+        }
+      }
+    },
+  }
+}
+
+/** Runs `main`, then ends what it started. The process ends with 0 when `main` says true. */
+export async function runToEnd(
+  main: (life: Scope, interrupted: () => boolean) => Promise<boolean>,
+): Promise<void> {
+  const life = scope()
+  let interrupted = false
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+    process.on(signal, () => {
+      if (interrupted) return
+      interrupted = true
+      console.error(`${signal}: stopping everything`)
+      void life.end().then(() => process.exit(130))
+    })
+  try {
+    process.exitCode = (await main(life, () => interrupted)) ? 0 : 1
+  } catch (error) {
+    if (!interrupted) console.error(error)
+    process.exitCode = 1
+  } finally {
+    if (!interrupted) await life.end()
+  }
+}
