@@ -1,0 +1,76 @@
+/** One measurement: warm up, then count for a while. */
+import { residentMb } from './accounting.js'
+import { load, percentile, type LoadOptions, type Outcome } from './load.js'
+import type { Job } from './scenarios.js'
+import type { Target } from './target.js'
+
+export interface Sample {
+  requests_per_second: number
+  p50_ms: number
+  p99_ms: number
+  /** CPU per request. */
+  server_us: number
+  postgres_us: number | undefined
+  memory_mb: number
+  errors: number
+  /** Of one core, in percent: under 100 something else was the limit. */
+  server_busy: number
+  load_busy: number
+}
+
+export interface Measured {
+  sample: Sample
+  surprise: string | undefined
+}
+
+const FIRST_GUESS_PER_SECOND = 2_500
+const MARGIN = 1.3
+/** The last rates, to know how much to prepare. */
+const rates = new WeakMap<Job, number>()
+
+export async function measure(
+  target: Target,
+  job: Job,
+  options: { connections: number; seconds: number; warmUp: number; rate?: number },
+): Promise<Measured> {
+  const { connections, seconds, warmUp, rate } = options
+  const expected = rate ?? (rates.get(job) ?? FIRST_GUESS_PER_SECOND) * MARGIN
+  await job.prepare?.(Math.ceil(expected * (seconds + warmUp)))
+  const base: LoadOptions = { connections, seconds, ...(rate === undefined ? {} : { rate }) }
+  await load(target, job, { ...base, seconds: warmUp })
+
+  let before = usage(target)
+  const outcome = await load(target, job, { ...base, onStart: () => (before = usage(target)) })
+  const after = usage(target)
+  rates.set(job, outcome.requests / outcome.seconds)
+  return { sample: sampleOf(target, outcome, before, after), surprise: outcome.surprise }
+}
+
+interface Usage {
+  server: number
+  postgres: number | undefined
+  load: number
+}
+
+function usage({ server, postgres }: Target): Usage {
+  const { user, system } = process.cpuUsage()
+  return { server: server(), postgres: postgres?.(), load: user + system }
+}
+
+function sampleOf(target: Target, outcome: Outcome, before: Usage, after: Usage): Sample {
+  const { requests, seconds, latencies, errors } = outcome
+  const server = after.server - before.server
+  const percent = (microseconds: number) => microseconds / seconds / 10_000
+  return {
+    requests_per_second: requests / seconds,
+    p50_ms: percentile(latencies, 0.5),
+    p99_ms: percentile(latencies, 0.99),
+    server_us: server / requests,
+    postgres_us:
+      after.postgres === undefined ? undefined : (after.postgres - before.postgres!) / requests,
+    memory_mb: residentMb(target.pids()),
+    errors,
+    server_busy: percent(server),
+    load_busy: percent(after.load - before.load),
+  }
+}

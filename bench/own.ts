@@ -1,0 +1,114 @@
+/** Servers of ours, as they run in production, each on a filled database of its own. */
+import { randomBytes } from 'node:crypto'
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { readConfig } from '../src/config.js'
+import { connect } from '../src/database.js'
+import { hashSecret } from '../src/domain/secrets.js'
+import { migrate } from '../src/migrations.js'
+import { insertResourceServer } from '../src/repositories/resource-servers.js'
+import { ISSUER } from '../test/fixtures/app.js'
+import { testProvider, type TestProvider } from '../test/fixtures/provider.js'
+import { postgresProcesses, processes } from './accounting.js'
+import type { Cores } from './cores.js'
+import { startNginx } from './nginx.js'
+import { makeDatabase } from './postgres.js'
+import { makeReplica } from './replica.js'
+import { fill } from './rows.js'
+import { ownJobs } from './scenarios.js'
+import type { Scope } from './scope.js'
+import type { Target } from './target.js'
+import { makeSigner } from './tokens.js'
+
+export interface Deployment {
+  life: Scope
+  folder: string
+  /** Where databases are made. */
+  postgresUrl: string
+  cores: Cores
+  replicas: number
+  /** Of settings that are not as in production. */
+  env: Record<string, string>
+  /** Stops with a signal that leaves time to write a profile. */
+  gently: boolean
+  provider: TestProvider
+}
+
+const PROVIDER_NAME = 'Bench'
+const RESOURCE_SERVER = 'bench'
+
+export const startProvider = (life: Scope): Promise<TestProvider> => testProvider(life)
+
+/** A migrated database with a key; `count` registrations are in it. */
+export async function startOwn(
+  deployment: Deployment,
+  { name, rows, waiting }: { name: string; rows: number; waiting: number },
+): Promise<Target> {
+  const { life, cores, provider, replicas } = deployment
+  const count = rows + waiting
+  const url = await makeDatabase(life, deployment.postgresUrl, 'registrar_bench')
+  await migrate(url, 'up')
+  const env = {
+    ISSUER,
+    SECRET: randomBytes(32).toString('base64'),
+    DATABASE_URL: url,
+    TRUST_PROXY: replicas > 1 ? '1' : 'false',
+    ...deployment.env,
+  }
+  const config = readConfig(env)
+  const signer = await makeSigner(url, config)
+  const authorization = await introduce(url, provider)
+  const seconds = await fill(url, { count, issuer: provider.issuer, audience: ISSUER })
+  console.error(`  ${count} registrations loaded in ${seconds.toFixed(1)} s`)
+
+  const folder = join(deployment.folder, name.replaceAll(/\W/g, '_'))
+  mkdirSync(folder, { mode: 0o711 })
+  const started = await Promise.all(
+    Array.from({ length: replicas }, async (_, n) => {
+      const replica = await makeReplica(life, folder, `replica-${n}`, env, cores.servers[n])
+      await replica.start()
+      await replica.ready()
+      if (deployment.gently) life.teardown(() => replica.stop('SIGTERM'))
+      return replica
+    }),
+  )
+  const front =
+    replicas > 1
+      ? (
+          await startNginx(
+            life,
+            folder,
+            started.map(({ host }) => host),
+          )
+        ).url
+      : started[0]!.url
+  const { hostname: host, port } = new URL(front)
+  const pids = started.map((replica) => replica.pid())
+  return {
+    name,
+    rows,
+    host,
+    port: Number(port),
+    server: processes(pids),
+    postgres: await postgresProcesses(url),
+    pids: () => pids,
+    jobs: ownJobs(signer, count, provider, authorization),
+  }
+}
+
+/** The provider, and who may introspect; returns its credentials. */
+async function introduce(url: string, provider: TestProvider): Promise<string> {
+  const { pool, db } = connect(url, { max: 1, onLost: () => {} })
+  try {
+    await provider.trust(pool, { name: PROVIDER_NAME })
+    const secret = randomBytes(32).toString('base64url')
+    await insertResourceServer(db, {
+      id: RESOURCE_SERVER,
+      name: RESOURCE_SERVER,
+      secret_hash: hashSecret(secret),
+    })
+    return `Basic ${Buffer.from(`${RESOURCE_SERVER}:${secret}`).toString('base64')}`
+  } finally {
+    await pool.end()
+  }
+}

@@ -1,0 +1,119 @@
+/** The table that people read. */
+import type { Sample } from './measure.js'
+import type { Scenario } from './scenarios.js'
+import { summarizeAll, type Summary } from './statistics.js'
+
+/** All measurements of one scenario at one server. */
+export interface Series {
+  scenario: Scenario | 'empty_route'
+  target: string
+  rows: number
+  samples: Sample[]
+  surprise: string | undefined
+}
+
+/** Less is noise: whoever takes it for a base grows by magnitudes. */
+const LEAST_US = 5
+
+export type Summaries = { [Member in keyof Sample]?: Summary }
+
+export const summaryOf = (series: Series): Summaries => summarizeAll(series.samples)
+
+export const number = (value: number | undefined, digits = 0) =>
+  value === undefined
+    ? '-'
+    : value.toLocaleString('en-US', {
+        minimumFractionDigits: digits,
+        maximumFractionDigits: digits,
+      })
+
+const range = (summary: Summary | undefined, digits = 0) =>
+  summary === undefined
+    ? '-'
+    : `${number(summary.median, digits)} (${number(summary.min, digits)}-${number(summary.max, digits)})`
+
+export const ratio = (a: number | undefined, b: number | undefined) =>
+  a === undefined || b === undefined || b === 0 ? '-' : `${(a / b).toFixed(2)}x`
+
+/** Columns as wide as they need to be; the first is aligned to the left. */
+export function printTable(heads: string[], lines: string[][]): void {
+  const widths = heads.map((head, i) =>
+    Math.max(head.length, ...lines.map((line) => line[i]!.length)),
+  )
+  for (const line of [heads, ...lines])
+    console.log(
+      line
+        .map((cell, i) => (i < 2 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)))
+        .join('  '),
+    )
+}
+
+export function printSeries(all: Series[]): void {
+  console.log('\nMedian (lowest-highest) of all rounds; CPU in microseconds per request\n')
+  printTable(
+    [
+      'scenario',
+      'server',
+      'req/s',
+      'p50 ms',
+      'p99 ms',
+      'server µs',
+      'Postgres µs',
+      'MB',
+      'busy %',
+      'load %',
+      'errors',
+    ],
+    all.map((series) => {
+      const of = summaryOf(series)
+      return [
+        series.scenario,
+        series.target,
+        range(of.requests_per_second),
+        number(of.p50_ms?.median, 1),
+        number(of.p99_ms?.median, 1),
+        range(of.server_us),
+        range(of.postgres_us),
+        number(of.memory_mb?.max),
+        number(of.server_busy?.median),
+        number(of.load_busy?.median),
+        number(series.samples.reduce((sum, { errors }) => sum + errors, 0)),
+      ]
+    }),
+  )
+  for (const { scenario, target, surprise } of all)
+    if (surprise !== undefined) console.log(`  ${scenario}, ${target}: unexpected: ${surprise}`)
+}
+
+/** How cost grows with what is stored, from the smallest store. */
+export function printGrowth(all: Series[]): void {
+  const lines = growth(all).map((line) => [
+    line.scenario,
+    line.target,
+    `${line.server?.toFixed(2) ?? '-'}x`,
+    `${line.postgres?.toFixed(2) ?? '-'}x`,
+  ])
+  if (lines.length === 0) return
+  console.log('\nGrowth of CPU per request, from the smallest store\n')
+  printTable(['scenario', 'server', 'server CPU', 'Postgres CPU'], lines)
+}
+
+export function growth(all: Series[]) {
+  return all.flatMap((series) => {
+    const first = all.find((other) => other.scenario === series.scenario)!
+    if (first === series || first.rows === series.rows) return []
+    const [from, to] = [summaryOf(first), summaryOf(series)]
+    const grown = (member: 'server_us' | 'postgres_us') =>
+      from[member] && to[member] && from[member].median >= LEAST_US
+        ? to[member].median / from[member].median
+        : undefined
+    return [
+      {
+        scenario: series.scenario,
+        target: series.target,
+        server: grown('server_us'),
+        postgres: grown('postgres_us'),
+      },
+    ]
+  })
+}

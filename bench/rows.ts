@@ -1,0 +1,84 @@
+/** Fills a database as if so many agents had registered: every table and index, then analyzed. */
+import pg from 'pg'
+import { PEOPLE_EVERY, SQL } from './derived.js'
+
+/** Half of those who wait have a link and a code, the others are anonymous; a tenth is bound to people by a provider. */
+const person = `i % ${PEOPLE_EVERY} = 0`
+const hinted = `i % 2 = 1`
+
+const TABLES = {
+  users: `(id, email) select ${SQL.userId}, 'person-' || i || '@example.com' from numbers where ${person}`,
+  delegations: `(issuer, subject, user_id)
+    select $1, ${SQL.subject}, ${SQL.userId} from numbers where ${person}`,
+  registrations: `(id, registration_type, claim_token_hash, claim_expires_at, created_at, created_from,
+      user_id, claimed_at, issuer, subject, audience)
+    select ${SQL.registrationId},
+      case when ${person} then 'identity_assertion' when ${hinted} then 'service_auth' else 'anonymous' end,
+      case when not ${person} then ${SQL.claimTokenHash} end,
+      case when not ${person} then now() + interval '23 hours' end,
+      now() - interval '30 days' * random(), '127.0.0.1',
+      case when ${person} then ${SQL.userId} end,
+      case when ${person} then now() end,
+      case when ${person} then $1 end,
+      case when ${person} then ${SQL.subject} end,
+      case when ${person} then $2 end
+    from numbers`,
+  claim_attempts: `(id, registration_id, token_hash, user_code_mac, login_hint_kind, login_hint, requested_from, expires_at)
+    select ${SQL.attemptId}, ${SQL.registrationId}, sha256(convert_to('link ' || i, 'UTF8')),
+      sha256(convert_to('code ' || i, 'UTF8')), 'email', 'person-' || i || '@example.com', '127.0.0.1',
+      now() + interval '23 hours'
+    from numbers where ${hinted} and not ${person}`,
+  poll_states: `(registration_id, polled_at, interval_seconds, slow_down)
+    select ${SQL.registrationId}, now() - interval '1 minute', 5, false from numbers where not ${person}`,
+  audit_events: `(occurred_at, event, registration_id, address, details)
+    select now() - interval '1 hour', 'registration.created', ${SQL.registrationId}, '127.0.0.1',
+      jsonb_build_object('registration_type', 'anonymous')
+    from numbers`,
+}
+
+export interface Registered {
+  /** How many, numbered from 1. */
+  count: number
+  issuer: string
+  audience: string
+}
+
+/** Returns how many seconds it took. */
+export async function fill(url: string, { count, issuer, audience }: Registered): Promise<number> {
+  const from = performance.now()
+  const client = new pg.Client({ connectionString: url })
+  await client.connect()
+  try {
+    await client.query('set synchronous_commit = off')
+    await client.query(`set maintenance_work_mem = '256MB'`)
+    const remake = await dropIndexes(client)
+    for (const [table, rows] of Object.entries(TABLES)) {
+      const values = [issuer, audience].slice(
+        0,
+        rows.includes('$2') ? 2 : rows.includes('$1') ? 1 : 0,
+      )
+      await client.query(
+        `insert into ${table} ${rows}`.replace('numbers', `generate_series(1, ${count}) as i`),
+        values,
+      )
+    }
+    for (const definition of remake) await client.query(definition)
+    await client.query('vacuum (analyze)')
+    await client.query('checkpoint').catch(() => {})
+  } finally {
+    await client.end()
+  }
+  return (performance.now() - from) / 1000
+}
+
+/** Of the tables that are filled, but those of constraints. Returns how to make them again. */
+async function dropIndexes(client: pg.Client): Promise<string[]> {
+  const { rows } = await client.query<{ name: string; definition: string }>(
+    `select indexrelid::regclass::text as name, pg_get_indexdef(indexrelid) as definition from pg_index
+     where indrelid::regclass::text = any ($1) and not exists (
+       select from pg_constraint where conindid = indexrelid)`,
+    [Object.keys(TABLES)],
+  )
+  for (const { name } of rows) await client.query(`drop index ${name}`)
+  return rows.map(({ definition }) => definition)
+}

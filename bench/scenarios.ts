@@ -1,0 +1,162 @@
+/** What is asked of a server of ours, each request unlike the one before. */
+import { randomBytes } from 'node:crypto'
+import { CLAIM_GRANT, JWT_BEARER_GRANT } from '../src/routes/token.js'
+import { ID_JAG_TYPE } from '../test/fixtures/assertions.js'
+import type { TestProvider } from '../test/fixtures/provider.js'
+import { claimToken, PEOPLE_EVERY, spread, subject } from './derived.js'
+import type { Work } from './load.js'
+import { answers, get, postForm, postJson } from './requests.js'
+import type { Signer } from './tokens.js'
+
+export const SCENARIOS = [
+  'metadata',
+  'exchange',
+  'poll',
+  'unknown_poll',
+  'introspect',
+  'revoke',
+  'id_jag',
+  'api',
+  // Last, because they make the store larger.
+  'anonymous',
+  'service_auth',
+] as const
+export type Scenario = (typeof SCENARIOS)[number]
+
+export interface Job extends Work {
+  /** Makes what about so many requests need, before they are measured. */
+  prepare?(requests: number): Promise<void> | void
+}
+export type Jobs = Partial<Record<Scenario | 'empty_route', Job>>
+
+/** Where a server answers; ours, and what discovery says of others. */
+export interface Paths {
+  metadata: string
+  identity: string
+  token: string
+  revoke: string
+  introspect: string
+  api: string
+}
+
+export const OWN_PATHS: Paths = {
+  metadata: '/.well-known/oauth-authorization-server',
+  identity: '/agent/identity',
+  token: '/oauth2/token',
+  revoke: '/oauth2/revoke',
+  introspect: '/oauth2/introspect',
+  api: '/api/resource',
+}
+
+/** So many assertions and access tokens go round: more than a cache of the last ones would hold. */
+const POOL = 10_000
+/** Well before they expire. */
+const POOL_LASTS_MS = 1_800_000
+
+/** `count` registrations are there, numbered from 1. */
+export function ownJobs(
+  signer: Signer,
+  count: number,
+  provider: TestProvider,
+  authorization: string,
+): Jobs {
+  const { token, introspect, revoke, identity, api } = OWN_PATHS
+  const any = spread(count, () => true)
+  const waiting = spread(count, (i) => i % PEOPLE_EVERY !== 0)
+  const bound = spread(count, (i) => i % PEOPLE_EVERY === 0)
+  const accessTokens = pool(() => signer.accessToken(any()))
+  return {
+    ...plainJobs(OWN_PATHS),
+    exchange: {
+      ...pool(() => exchangeRequest(token, signer.assertion(any()))),
+      expected: answers(200, '"access_token"'),
+    },
+    poll: { next: () => pollRequest(token, claimToken(waiting())), expected: isPending },
+    introspect: {
+      prepare: accessTokens.prepare,
+      next: () =>
+        postForm(introspect, { token: accessTokens.next() }, `Authorization: ${authorization}\r\n`),
+      expected: answers(200, '"active":true'),
+    },
+    revoke: {
+      ...supply(() => postForm(revoke, { token: signer.accessToken(any()) })),
+      expected: answers(200),
+    },
+    id_jag: {
+      ...supply(() => idJagRequest(identity, provider, subject(bound()))),
+      expected: answers(200, '"identity_assertion"'),
+    },
+    api: {
+      prepare: accessTokens.prepare,
+      next: () => apiRequest(api, accessTokens.next()),
+      expected: answers(200, '"message"'),
+    },
+  }
+}
+
+/** Those that need nothing but the server. */
+export function plainJobs(paths: Paths): Jobs {
+  const run = randomBytes(4).toString('hex')
+  let agents = 0
+  return {
+    metadata: { next: () => get(paths.metadata), expected: answers(200, '"agent_auth"') },
+    anonymous: {
+      next: () => postJson(paths.identity, { type: 'anonymous' }),
+      expected: answers(200, '"identity_assertion"'),
+    },
+    service_auth: {
+      next: () =>
+        postJson(paths.identity, {
+          type: 'service_auth',
+          login_hint: `agent-${run}-${(agents += 1)}@example.com`,
+        }),
+      expected: answers(200, '"user_code"'),
+    },
+    unknown_poll: {
+      next: () => pollRequest(paths.token, `clm_${randomBytes(32).toString('base64url')}`),
+      expected: answers(400, 'expired_token', 'invalid_grant'),
+    },
+  }
+}
+
+export const isPending = answers(400, 'authorization_pending', 'slow_down')
+
+export const exchangeRequest = (path: string, assertion: string) =>
+  postForm(path, { grant_type: JWT_BEARER_GRANT, assertion })
+
+export const pollRequest = (path: string, claim_token: string) =>
+  postForm(path, { grant_type: CLAIM_GRANT, claim_token })
+
+export const apiRequest = (path: string, accessToken: string) =>
+  get(path, `Authorization: Bearer ${accessToken}\r\n`)
+
+function idJagRequest(path: string, provider: TestProvider, sub: string): string {
+  const assertion = provider.idJag({ sub, email: `${sub}@example.com` })
+  return postJson(path, { type: 'identity_assertion', assertion_type: ID_JAG_TYPE, assertion })
+}
+
+/** Made once, used in turn. */
+function pool(make: () => string) {
+  let made: string[] = []
+  let madeAt = -Infinity
+  let turn = 0
+  return {
+    prepare() {
+      if (performance.now() - madeAt < POOL_LASTS_MS) return
+      made = Array.from({ length: POOL }, make)
+      madeAt = performance.now()
+    },
+    next: () => made[(turn += 1) % POOL]!,
+  }
+}
+
+/** Each used once. What is lacking is made on the way, which slows the load down. */
+function supply(make: () => string) {
+  let made: string[] = []
+  return {
+    prepare(requests: number) {
+      made = Array.from({ length: requests }, make)
+    },
+    next: () => made.pop() ?? make(),
+  }
+}
