@@ -1,18 +1,16 @@
 /** `npm run bench`: what requests cost, in a table and as JSON. All of it on this machine (`--help`). */
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { cpus, tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { openCluster } from './cluster.js'
 import { pinSelf, planCores } from './cores.js'
+import { hasNginx } from './nginx.js'
 import { HELP, readOptions, type Options } from './options.js'
-import { startOwn, startProvider, type Deployment } from './own.js'
-import { growth, number, printGrowth, printSeries, summaryOf, type Series } from './report.js'
-import { runRounds } from './rounds.js'
+import { prepare, startOwn, startProvider, type Deployment } from './own.js'
 import { runToEnd, type Scope } from './scope.js'
-import type { Target } from './target.js'
-
-/** Registrations that the load itself needs, so that nobody is polled too often. */
-const WAITING = 10_000
+import { printSoak, soak } from './soak.js'
+import { measureStart, printStart } from './start.js'
+import { table, WAITING } from './table.js'
 
 const options = parse()
 if (options) await runToEnd((life) => bench(life, options))
@@ -27,33 +25,59 @@ function parse(): Options | undefined {
   }
 }
 
-async function bench(life: Scope, chosen: Options): Promise<boolean> {
+async function bench(life: Scope, given: Options): Promise<boolean> {
+  if (!existsSync('/proc/self/stat'))
+    throw new Error('The bench needs Linux: it reads what processes cost from /proc.')
+  const chosen = withoutMissing(given)
+  const deployment = await deploy(life, chosen)
+  if (chosen.start || chosen.soakMinutes > 0) return await single(deployment, chosen)
+  const { figures, fine } = await table(deployment, chosen)
+  write(chosen, figures)
+  return fine
+}
+
+/** `--replicas` needs a proxy. */
+function withoutMissing(chosen: Options): Options {
+  if (chosen.replicas === 1 || hasNginx()) return chosen
+  console.error(
+    'nginx was not found (apt-get install nginx-light): --replicas is skipped, this is one replica without a proxy.',
+  )
+  return { ...chosen, replicas: 1 }
+}
+
+async function deploy(life: Scope, chosen: Options): Promise<Deployment> {
   const folder = mkdtempSync(join(tmpdir(), 'registrar-bench-'))
   chmodSync(folder, 0o711)
   life.teardown(() => rmSync(folder, { recursive: true, force: true }))
   const cores = planCores(chosen.replicas)
   pinSelf(cores.others)
-  const postgresUrl = await openCluster(life, folder)
-  const deployment: Deployment = {
+  return {
     life,
     folder,
-    postgresUrl,
+    postgresUrl: await openCluster(life, folder),
     cores,
     replicas: chosen.replicas,
     env: serverEnv(chosen),
     gently: chosen.profile !== undefined,
     provider: await startProvider(life),
   }
-  const targets: Target[] = []
-  for (const rows of chosen.rows)
-    targets.push(
-      await startOwn(deployment, { name: `${number(rows)} rows`, rows, waiting: WAITING }),
-    )
-  const all = await runRounds(targets, chosen)
-  printSeries(all)
-  printGrowth(all)
-  write(chosen, { series: withSummaries(all), growth: growth(all) })
-  return all.every(({ samples }) => samples.every(({ errors }) => errors === 0))
+}
+
+/** What is measured at one store: the first of `--rows`. */
+async function single(deployment: Deployment, chosen: Options): Promise<boolean> {
+  const rows = chosen.rows[0]!
+  const prepared = await prepare(deployment, rows + WAITING)
+  const start = chosen.start ? await measureStart(deployment, prepared) : undefined
+  if (start) printStart(start)
+  if (chosen.soakMinutes === 0) {
+    write(chosen, { start })
+    return true
+  }
+  const target = await startOwn(deployment, { name: `${rows} rows`, rows }, prepared)
+  const soaked = await soak(target, chosen)
+  printSoak(target.name, soaked)
+  write(chosen, { start, soak: soaked })
+  return soaked.errors === 0
 }
 
 function serverEnv({ logLevel, profile }: Options): Record<string, string> {
@@ -63,16 +87,10 @@ function serverEnv({ logLevel, profile }: Options): Record<string, string> {
   return env
 }
 
-function withSummaries(all: Series[]) {
-  return all.map((series) => ({ ...series, summary: summaryOf(series) }))
-}
-
 function write(chosen: Options, figures: object): void {
   const machine = { cpu: cpus()[0]?.model, cores: cpus().length, node: process.version }
   mkdirSync(dirname(chosen.out), { recursive: true })
-  writeFileSync(
-    chosen.out,
-    `${JSON.stringify({ machine, options: chosen, ...figures }, null, 2)}\n`,
-  )
+  const text = JSON.stringify({ machine, options: chosen, ...figures }, null, 2)
+  writeFileSync(chosen.out, `${text}\n`)
   console.log(`\nAll figures: ${chosen.out}`)
 }

@@ -11,6 +11,7 @@ export interface Sample {
   /** CPU per request. */
   server_us: number
   postgres_us: number | undefined
+  proxy_us: number | undefined
   memory_mb: number
   errors: number
   /** Of one core, in percent: under 100 something else was the limit. */
@@ -49,25 +50,28 @@ export async function measure(
 interface Usage {
   server: number
   postgres: number | undefined
+  proxy: number | undefined
   load: number
 }
 
-function usage({ server, postgres }: Target): Usage {
+function usage({ server, postgres, proxy }: Target): Usage {
   const { user, system } = process.cpuUsage()
-  return { server: server(), postgres: postgres?.(), load: user + system }
+  return { server: server(), postgres: postgres?.(), proxy: proxy?.(), load: user + system }
 }
 
 function sampleOf(target: Target, outcome: Outcome, before: Usage, after: Usage): Sample {
   const { requests, seconds, latencies, errors } = outcome
   const server = after.server - before.server
+  const each = (from: number | undefined, to: number | undefined) =>
+    from === undefined || to === undefined ? undefined : (to - from) / requests
   const percent = (microseconds: number) => microseconds / seconds / 10_000
   return {
     requests_per_second: requests / seconds,
     p50_ms: percentile(latencies, 0.5),
     p99_ms: percentile(latencies, 0.99),
     server_us: server / requests,
-    postgres_us:
-      after.postgres === undefined ? undefined : (after.postgres - before.postgres!) / requests,
+    postgres_us: each(before.postgres, after.postgres),
+    proxy_us: each(before.proxy, after.proxy),
     memory_mb: residentMb(target.pids()),
     errors,
     server_busy: percent(server),

@@ -1,5 +1,5 @@
 /** nginx with the settings that ops/nginx.conf gives it in production, but for where it listens and leads to. */
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -9,12 +9,18 @@ import type { Scope } from './scope.js'
 
 const SHIPPED = join(import.meta.dirname, '../../ops/nginx.conf')
 
-/** Returns its URL and its access log. */
+const PATH = `${process.env.PATH}:/usr/sbin`
+
+export function hasNginx(): boolean {
+  return spawnSync('nginx', ['-v'], { env: { PATH } }).status === 0
+}
+
+/** Returns its URL, its first process and its access log. */
 export async function startNginx(
   life: Scope,
   folder: string,
   upstreams: string[],
-): Promise<{ url: string; log: () => string }> {
+): Promise<{ url: string; pid: number; log: () => string }> {
   const port = await freePort()
   const place = join(folder, 'nginx')
   mkdirSync(place)
@@ -22,7 +28,7 @@ export async function startNginx(
   const child = spawn(
     'nginx',
     ['-p', place, '-c', join(place, 'nginx.conf'), '-e', join(place, 'error.log')],
-    { env: { PATH: `${process.env.PATH}:/usr/sbin` }, stdio: ['ignore', 'inherit', 'inherit'] },
+    { env: { PATH }, stdio: ['ignore', 'inherit', 'inherit'] },
   )
   const ended = new Promise<void>((resolve) => child.once('close', () => resolve()))
   await Promise.race([once(child, 'spawn'), once(child, 'error').then(([error]) => missing(error))])
@@ -34,7 +40,8 @@ export async function startNginx(
   for (let tries = 0; ; tries += 1) {
     if (child.exitCode !== null) throw new Error('nginx does not take ops/nginx.conf')
     const up = await fetch(`${url}/healthz`).catch(() => undefined)
-    if (up) return { url, log: () => readFileSync(join(place, 'access.log'), 'utf8') }
+    if (up)
+      return { url, pid: child.pid!, log: () => readFileSync(join(place, 'access.log'), 'utf8') }
     if (tries > 200) throw new Error('nginx does not answer')
     await sleep(50)
   }

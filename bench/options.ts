@@ -13,6 +13,7 @@ export interface Options {
   latency: boolean
   soakMinutes: number
   start: boolean
+  baseline: string | undefined
   against: URL | undefined
   againstPid: number | undefined
   logLevel: string | undefined
@@ -33,6 +34,7 @@ export const HELP = `npm run bench [-- OPTIONS]: what requests cost on this mach
   --latency           p99 and p50 at half of the saturation load as well
   --against URL       another auth.md server on this machine, measured by turns with this one
   --against-pid PID   its process, if it is not the one that listens there; it is pinned while the bench runs
+  --baseline DIR      another checkout of this project, built, measured by turns with this one on its own data
   --soak MINUTES      all scenarios at once for so long, and how memory grows; instead of the table
   --start             from process start to ready; instead of the table
   --log-level LEVEL   of the server (its default)
@@ -58,6 +60,7 @@ export function readOptions(args: string[]): Options | undefined {
       latency: { type: 'boolean', default: false },
       against: { type: 'string' },
       'against-pid': { type: 'string' },
+      baseline: { type: 'string' },
       soak: { type: 'string', default: '0' },
       start: { type: 'boolean', default: false },
       'log-level': { type: 'string' },
@@ -84,6 +87,7 @@ export function readOptions(args: string[]): Options | undefined {
       values['against-pid'] === undefined
         ? undefined
         : whole('against-pid', values['against-pid'], 1, 2 ** 22),
+    baseline: values.baseline,
     logLevel: values['log-level'],
     profile: values.profile,
     out: values.out,

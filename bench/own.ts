@@ -1,6 +1,6 @@
 /** Servers of ours, as they run in production, each on a filled database of its own. */
 import { randomBytes } from 'node:crypto'
-import { mkdirSync } from 'node:fs'
+import { chmodSync, mkdtempSync } from 'node:fs'
 import { join } from 'node:path'
 import { readConfig } from '../src/config.js'
 import { connect } from '../src/database.js'
@@ -9,16 +9,16 @@ import { migrate } from '../src/migrations.js'
 import { insertResourceServer } from '../src/repositories/resource-servers.js'
 import { ISSUER } from '../test/fixtures/app.js'
 import { testProvider, type TestProvider } from '../test/fixtures/provider.js'
-import { postgresProcesses, processes } from './accounting.js'
+import { family, postgresProcesses, processes } from './accounting.js'
 import type { Cores } from './cores.js'
 import { startNginx } from './nginx.js'
 import { makeDatabase } from './postgres.js'
-import { makeReplica } from './replica.js'
+import { makeReplica, SERVER } from './replica.js'
 import { fill } from './rows.js'
 import { ownJobs } from './scenarios.js'
 import type { Scope } from './scope.js'
 import type { Target } from './target.js'
-import { makeSigner } from './tokens.js'
+import { makeSigner, type Signer } from './tokens.js'
 
 export interface Deployment {
   life: Scope
@@ -39,16 +39,22 @@ const RESOURCE_SERVER = 'bench'
 
 export const startProvider = (life: Scope): Promise<TestProvider> => testProvider(life)
 
-/** A migrated database with a key; `count` registrations are in it. */
-export async function startOwn(
-  deployment: Deployment,
-  { name, rows, waiting }: { name: string; rows: number; waiting: number },
-): Promise<Target> {
-  const { life, cores, provider, replicas } = deployment
-  const count = rows + waiting
+export interface Prepared {
+  url: string
+  /** How many registrations are there. */
+  count: number
+  env: Record<string, string>
+  signer: Signer
+  /** Of who may introspect. */
+  authorization: string
+}
+
+/** A migrated database with a key, and `count` registrations in it. */
+export async function prepare(deployment: Deployment, count: number): Promise<Prepared> {
+  const { life, provider, replicas } = deployment
   const url = await makeDatabase(life, deployment.postgresUrl, 'registrar_bench')
   await migrate(url, 'up')
-  const env = {
+  const env: Record<string, string> = {
     ISSUER,
     SECRET: randomBytes(32).toString('base64'),
     DATABASE_URL: url,
@@ -61,28 +67,32 @@ export async function startOwn(
   const seconds = await fill(url, { count, issuer: provider.issuer, audience: ISSUER })
   console.error(`  ${count} registrations loaded in ${seconds.toFixed(1)} s`)
 
-  const folder = join(deployment.folder, name.replaceAll(/\W/g, '_'))
-  mkdirSync(folder, { mode: 0o711 })
+  return { url, count, env, signer, authorization }
+}
+
+export async function startOwn(
+  deployment: Deployment,
+  { name, rows, server = SERVER }: { name: string; rows: number; server?: string | undefined },
+  { url, count, env, signer, authorization }: Prepared,
+): Promise<Target> {
+  const { life, cores, provider, replicas } = deployment
+  const folder = mkdtempSync(join(deployment.folder, 'server-'))
+  chmodSync(folder, 0o711)
   const started = await Promise.all(
     Array.from({ length: replicas }, async (_, n) => {
-      const replica = await makeReplica(life, folder, `replica-${n}`, env, cores.servers[n])
+      const replica = await makeReplica(life, folder, `replica-${n}`, env, {
+        cores: cores.servers[n],
+        server,
+      })
       await replica.start()
       await replica.ready()
       if (deployment.gently) life.teardown(() => replica.stop('SIGTERM'))
       return replica
     }),
   )
-  const front =
-    replicas > 1
-      ? (
-          await startNginx(
-            life,
-            folder,
-            started.map(({ host }) => host),
-          )
-        ).url
-      : started[0]!.url
-  const { hostname: host, port } = new URL(front)
+  const hosts = started.map((replica) => replica.host)
+  const nginx = replicas > 1 ? await startNginx(life, folder, hosts) : undefined
+  const { hostname: host, port } = new URL(nginx?.url ?? started[0]!.url)
   const pids = started.map((replica) => replica.pid())
   return {
     name,
@@ -91,6 +101,7 @@ export async function startOwn(
     port: Number(port),
     server: processes(pids),
     postgres: await postgresProcesses(url),
+    proxy: nginx && family(nginx.pid),
     pids: () => pids,
     jobs: ownJobs(signer, count, provider, authorization),
   }

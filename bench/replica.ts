@@ -7,7 +7,7 @@ import { freePort } from './postgres.js'
 import { pinned } from './cores.js'
 import type { Scope } from './scope.js'
 
-const SERVER = join(import.meta.dirname, '../src/server.js')
+export const SERVER = join(import.meta.dirname, '../src/server.js')
 const READY_WITHIN_MS = 60_000
 
 export interface Replica {
@@ -22,13 +22,13 @@ export interface Replica {
   ready(): Promise<void>
 }
 
-/** `cores`: those that it may use, as taskset writes them. */
+/** `cores`: those that it may use, as taskset writes them. `server`: the program of another build. */
 export async function makeReplica(
   life: Scope,
   folder: string,
   name: string,
   env: NodeJS.ProcessEnv,
-  cores?: string,
+  { cores, server = SERVER }: { cores?: string | undefined; server?: string } = {},
 ): Promise<Replica> {
   const port = await freePort()
   const host = `127.0.0.1:${port}`
@@ -44,7 +44,7 @@ export async function makeReplica(
     async start() {
       if (over) return
       const { PATH } = process.env
-      const command = pinned(cores, [process.execPath, SERVER])
+      const command = pinned(cores, [process.execPath, server])
       child = spawn(command[0]!, command.slice(1), {
         env: { PATH, ...env, PORT: String(port) },
         stdio: ['ignore', log, log],

@@ -17,7 +17,8 @@ const LEAST_US = 5
 
 export type Summaries = { [Member in keyof Sample]?: Summary }
 
-export const summaryOf = (series: Series): Summaries => summarizeAll(series.samples)
+export const summaryOf = (series: Pick<Series, 'samples'>): Summaries =>
+  summarizeAll(series.samples)
 
 export const number = (value: number | undefined, digits = 0) =>
   value === undefined
@@ -27,13 +28,12 @@ export const number = (value: number | undefined, digits = 0) =>
         maximumFractionDigits: digits,
       })
 
-const range = (summary: Summary | undefined, digits = 0) =>
+export const range = (summary: Summary | undefined, digits = 0) =>
   summary === undefined
     ? '-'
     : `${number(summary.median, digits)} (${number(summary.min, digits)}-${number(summary.max, digits)})`
 
-export const ratio = (a: number | undefined, b: number | undefined) =>
-  a === undefined || b === undefined || b === 0 ? '-' : `${(a / b).toFixed(2)}x`
+const times = (factor: number | undefined) => (factor === undefined ? '-' : `${factor.toFixed(2)}x`)
 
 /** Columns as wide as they need to be; the first is aligned to the left. */
 export function printTable(heads: string[], lines: string[][]): void {
@@ -50,20 +50,10 @@ export function printTable(heads: string[], lines: string[][]): void {
 
 export function printSeries(all: Series[]): void {
   console.log('\nMedian (lowest-highest) of all rounds; CPU in microseconds per request\n')
+  const proxied = all.some(({ samples }) => samples.some(({ proxy_us }) => proxy_us !== undefined))
+  const cpu = ['server µs', 'Postgres µs', ...(proxied ? ['proxy µs'] : [])]
   printTable(
-    [
-      'scenario',
-      'server',
-      'req/s',
-      'p50 ms',
-      'p99 ms',
-      'server µs',
-      'Postgres µs',
-      'MB',
-      'busy %',
-      'load %',
-      'errors',
-    ],
+    ['scenario', 'server', 'req/s', 'p50 ms', 'p99 ms', ...cpu, 'MB', 'busy %', 'load %', 'errors'],
     all.map((series) => {
       const of = summaryOf(series)
       return [
@@ -74,6 +64,7 @@ export function printSeries(all: Series[]): void {
         number(of.p99_ms?.median, 1),
         range(of.server_us),
         range(of.postgres_us),
+        ...(proxied ? [range(of.proxy_us)] : []),
         number(of.memory_mb?.max),
         number(of.server_busy?.median),
         number(of.load_busy?.median),
@@ -90,8 +81,8 @@ export function printGrowth(all: Series[]): void {
   const lines = growth(all).map((line) => [
     line.scenario,
     line.target,
-    `${line.server?.toFixed(2) ?? '-'}x`,
-    `${line.postgres?.toFixed(2) ?? '-'}x`,
+    times(line.server),
+    times(line.postgres),
   ])
   if (lines.length === 0) return
   console.log('\nGrowth of CPU per request, from the smallest store\n')

@@ -12,6 +12,8 @@ export interface Target {
   /** Of the server, and of its Postgres if it has one that can be seen. */
   server: Processes
   postgres: Processes | undefined
+  /** Of what stands before the replicas. */
+  proxy: Processes | undefined
   pids: () => number[]
   jobs: Jobs
 }

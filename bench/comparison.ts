@@ -1,0 +1,53 @@
+/** This server beside others that were measured by turns with it. */
+import { printTable, summaryOf, type Series } from './report.js'
+
+interface Compared {
+  scenario: Series['scenario']
+  target: string
+  other: string
+  /** How many times its requests per second, undefined when the other cannot do it. */
+  rate: number | undefined
+  /** How many times its CPU per request, of the server alone. */
+  cpu: number | undefined
+}
+
+/** Pairs servers with the same number of rows. */
+export function compare(all: Series[], isOther: (target: string) => boolean): Compared[] {
+  const names = [...new Set(all.map(({ target }) => target))]
+  const others = names.filter(isOther)
+  return all
+    .filter(({ target }) => !isOther(target))
+    .flatMap((ours) => {
+      const { scenario, rows, target } = ours
+      const rivals = others.filter((name) =>
+        all.some((series) => series.target === name && series.rows === rows),
+      )
+      return rivals.map((other) => {
+        const theirs = all.find((series) => series.scenario === scenario && series.target === other)
+        const [a, b] = [summaryOf(ours), theirs && summaryOf(theirs)]
+        const factor = (member: 'requests_per_second' | 'server_us') => {
+          const base = b?.[member]?.median
+          return base === undefined || base === 0 ? undefined : a[member]!.median / base
+        }
+        const [rate, cpu] = [factor('requests_per_second'), factor('server_us')]
+        return { scenario, target, other, rate, cpu }
+      })
+    })
+}
+
+export function printComparison(lines: Compared[]): void {
+  if (lines.length === 0) return
+  const times = (factor: number | undefined) =>
+    factor === undefined ? '-' : `${factor.toFixed(2)}x`
+  console.log('\nBeside the others: more requests per second, less CPU is better\n')
+  printTable(
+    ['scenario', 'server', 'beside', 'req/s', 'server CPU'],
+    lines.map(({ scenario, target, other, rate, cpu }) => [
+      scenario,
+      target,
+      other,
+      times(rate),
+      times(cpu),
+    ]),
+  )
+}
