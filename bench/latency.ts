@@ -16,7 +16,6 @@ export interface Latency {
 }
 
 const GOAL = 4
-const WARM_UP_SECONDS = 0.75
 
 export async function measureLatency(
   targets: Target[],
@@ -29,7 +28,7 @@ export async function measureLatency(
     const rate = summaryOf({ samples }).requests_per_second!.median / 2
     const paced: Sample[] = []
     for (let round = 0; round < rounds; round += 1) {
-      const options = { connections, seconds, warmUp: WARM_UP_SECONDS, rate }
+      const options = { connections, seconds, rate }
       paced.push((await measure(at, at.jobs[scenario]!, options)).sample)
     }
     const median = (member: 'p50_ms' | 'p99_ms') =>

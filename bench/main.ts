@@ -57,8 +57,8 @@ async function deploy(life: Scope, chosen: Options): Promise<Deployment> {
     postgresUrl: await openCluster(life, folder),
     cores,
     replicas: chosen.replicas,
-    env: serverEnv(chosen),
-    gently: chosen.profile !== undefined,
+    env: chosen.logLevel === undefined ? {} : { LOG_LEVEL: chosen.logLevel },
+    profile: chosen.profile && resolve(chosen.profile),
     provider: await startProvider(life),
   }
 }
@@ -78,13 +78,6 @@ async function single(deployment: Deployment, chosen: Options): Promise<boolean>
   printSoak(target.name, soaked)
   write(chosen, { start, soak: soaked })
   return soaked.errors === 0
-}
-
-function serverEnv({ logLevel, profile }: Options): Record<string, string> {
-  const env: Record<string, string> = {}
-  if (logLevel !== undefined) env.LOG_LEVEL = logLevel
-  if (profile !== undefined) env.NODE_OPTIONS = `--cpu-prof --cpu-prof-dir=${resolve(profile)}`
-  return env
 }
 
 function write(chosen: Options, figures: object): void {

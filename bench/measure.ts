@@ -29,16 +29,33 @@ const MARGIN = 1.3
 /** The last rates, to know how much to prepare. */
 const rates = new WeakMap<Job, number>()
 
+/** Before each measurement. */
+const WARM_UP_SECONDS = 0.5
+/** Once for each scenario at each server: by then code is compiled. */
+const FIRST_WARM_UP = { seconds: 2, requests: 3_000, mostSeconds: 6 }
+
+export async function warmUp(target: Target, job: Job, connections: number): Promise<void> {
+  const { seconds, requests, mostSeconds } = FIRST_WARM_UP
+  await job.prepare?.(requests)
+  const { requests: done } = await load(target, job, { connections, seconds })
+  if (done < requests)
+    await load(target, job, {
+      connections,
+      seconds: mostSeconds - seconds,
+      requests: requests - done,
+    })
+}
+
 export async function measure(
   target: Target,
   job: Job,
-  options: { connections: number; seconds: number; warmUp: number; rate?: number },
+  options: { connections: number; seconds: number; rate?: number },
 ): Promise<Measured> {
-  const { connections, seconds, warmUp, rate } = options
+  const { connections, seconds, rate } = options
   const expected = rate ?? (rates.get(job) ?? FIRST_GUESS_PER_SECOND) * MARGIN
-  await job.prepare?.(Math.ceil(expected * (seconds + warmUp)))
+  await job.prepare?.(Math.ceil(expected * (seconds + WARM_UP_SECONDS)))
   const base: LoadOptions = { connections, seconds, ...(rate === undefined ? {} : { rate }) }
-  await load(target, job, { ...base, seconds: warmUp })
+  await load(target, job, { ...base, seconds: WARM_UP_SECONDS })
 
   let before = usage(target)
   const outcome = await load(target, job, { ...base, onStart: () => (before = usage(target)) })

@@ -26,7 +26,7 @@ export const HELP = `npm run bench [-- OPTIONS]: what requests cost on this mach
   --rows N,N          registrations in the store, besides those that the load needs (0,100000)
   --full              the same as --rows 0,100000,5000000
   --scenarios A,B     ${SCENARIOS.join(', ')} (all)
-  --seconds N         of each measurement, after a warm-up (3)
+  --seconds N         of each measurement, after a warm-up (2.5)
   --rounds N          of all measurements, by turns (3)
   --connections N     kept alive (32)
   --replicas N        through nginx (1, without)
@@ -52,7 +52,7 @@ export function readOptions(args: string[]): Options | undefined {
       rows: { type: 'string', default: '0,100000' },
       full: { type: 'boolean', default: false },
       scenarios: { type: 'string', default: SCENARIOS.join(',') },
-      seconds: { type: 'string', default: '3' },
+      seconds: { type: 'string', default: '2.5' },
       rounds: { type: 'string', default: '3' },
       connections: { type: 'string', default: '32' },
       replicas: { type: 'string', default: '1' },

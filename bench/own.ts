@@ -29,8 +29,8 @@ export interface Deployment {
   replicas: number
   /** Of settings that are not as in production. */
   env: Record<string, string>
-  /** Stops with a signal that leaves time to write a profile. */
-  gently: boolean
+  /** A folder for CPU profiles. */
+  profile: string | undefined
   provider: TestProvider
 }
 
@@ -75,7 +75,8 @@ export async function startOwn(
   { name, rows, server = SERVER }: { name: string; rows: number; server?: string | undefined },
   { url, count, env, signer, authorization }: Prepared,
 ): Promise<Target> {
-  const { life, cores, provider, replicas } = deployment
+  const { life, cores, provider, replicas, profile } = deployment
+  const nodeArguments = profile === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${profile}`]
   const folder = mkdtempSync(join(deployment.folder, 'server-'))
   chmodSync(folder, 0o711)
   const started = await Promise.all(
@@ -83,10 +84,12 @@ export async function startOwn(
       const replica = await makeReplica(life, folder, `replica-${n}`, env, {
         cores: cores.servers[n],
         server,
+        nodeArguments,
       })
       await replica.start()
       await replica.ready()
-      if (deployment.gently) life.teardown(() => replica.stop('SIGTERM'))
+      // Killed, it would write no profile.
+      if (profile !== undefined) life.teardown(() => replica.stop('SIGTERM'))
       return replica
     }),
   )

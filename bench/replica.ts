@@ -1,6 +1,6 @@
 /** One replica, as a process that can be killed, told to stop, and started again at the same address. */
 import { spawn, type ChildProcess } from 'node:child_process'
-import { openSync } from 'node:fs'
+import { openSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { freePort } from './postgres.js'
@@ -22,17 +22,25 @@ export interface Replica {
   ready(): Promise<void>
 }
 
-/** `cores`: those that it may use, as taskset writes them. `server`: the program of another build. */
+export interface ReplicaOptions {
+  /** That it may use, as taskset writes them. */
+  cores?: string | undefined
+  /** The program of another build. */
+  server?: string
+  nodeArguments?: string[]
+}
+
 export async function makeReplica(
   life: Scope,
   folder: string,
   name: string,
   env: NodeJS.ProcessEnv,
-  { cores, server = SERVER }: { cores?: string | undefined; server?: string } = {},
+  { cores, server = SERVER, nodeArguments = [] }: ReplicaOptions = {},
 ): Promise<Replica> {
   const port = await freePort()
   const host = `127.0.0.1:${port}`
-  const log = openSync(join(folder, `${name}.log`), 'a')
+  const path = join(folder, `${name}.log`)
+  const log = openSync(path, 'a')
   let over = false
   let child: ChildProcess | undefined
   let ended: Promise<number | null> = Promise.resolve(null)
@@ -44,7 +52,7 @@ export async function makeReplica(
     async start() {
       if (over) return
       const { PATH } = process.env
-      const command = pinned(cores, [process.execPath, server])
+      const command = pinned(cores, [process.execPath, ...nodeArguments, server])
       child = spawn(command[0]!, command.slice(1), {
         env: { PATH, ...env, PORT: String(port) },
         stdio: ['ignore', log, log],
@@ -64,7 +72,8 @@ export async function makeReplica(
         if (typeof child?.exitCode === 'number') await replica.start()
         await sleep(50)
       }
-      throw new Error(`${name} was not ready again within a minute`)
+      const last = readFileSync(path, 'utf8').slice(-1_000)
+      throw new Error(`${name} was not ready within a minute; it said last:\n${last}`)
     },
   }
   life.teardown(async () => {

@@ -1,13 +1,9 @@
 /** Every scenario at every server, round after round, so that what happens on the machine meanwhile meets all alike. */
-import { measure } from './measure.js'
+import { measure, warmUp } from './measure.js'
 import type { Options } from './options.js'
 import type { Series } from './report.js'
 import { SCENARIOS } from './scenarios.js'
 import type { Target } from './target.js'
-
-const WARM_UP_SECONDS = 0.75
-/** Before its first measurement, code is compiled as well. */
-const FIRST_WARM_UP_SECONDS = 2
 
 export interface RoundOptions extends Pick<
   Options,
@@ -30,16 +26,21 @@ export async function runRounds(targets: Target[], options: RoundOptions): Promi
       if (jobs[scenario] && (scenario === 'empty_route' || options.scenarios.includes(scenario)))
         all.push({ scenario, target, rows, samples: [], surprise: undefined })
 
+  const targetOf = (series: Series) => targets.find(({ name }) => name === series.target)!
+
   async function add(series: Series): Promise<void> {
-    const target = targets.find(({ name }) => name === series.target)!
-    const first = series.samples.length === 0
-    const warmUp = Math.min(seconds, first ? FIRST_WARM_UP_SECONDS : WARM_UP_SECONDS)
-    const times = { connections, seconds, warmUp }
+    const target = targetOf(series)
+    const times = { connections, seconds }
     const { sample, surprise } = await measure(target, target.jobs[series.scenario]!, times)
     series.samples.push(sample)
     series.surprise ??= surprise
   }
 
+  console.error('Warming up')
+  for (const series of all) {
+    const target = targetOf(series)
+    await warmUp(target, target.jobs[series.scenario]!, connections)
+  }
   if (byScenario)
     for (const scenario of new Set(all.map((series) => series.scenario))) {
       console.error(`Scenario ${scenario}`)
