@@ -6,17 +6,25 @@ export interface Scope {
 
 export function scope(): Scope {
   const stops: (() => unknown)[] = []
+  let over = false
   return {
-    teardown: (fn) => void stops.push(fn),
-    async end() {
-      for (let stop = stops.pop(); stop; stop = stops.pop()) {
-        try {
-          await stop()
-        } catch (error) {
-          console.error(error)
-        }
-      }
+    teardown(fn) {
+      // What was being started when the end came.
+      if (over) void end(fn)
+      else stops.push(fn)
     },
+    async end() {
+      over = true
+      for (let stop = stops.pop(); stop; stop = stops.pop()) await end(stop)
+    },
+  }
+}
+
+async function end(stop: () => unknown): Promise<void> {
+  try {
+    await stop()
+  } catch (error) {
+    console.error(error)
   }
 }
 

@@ -12,7 +12,7 @@ import { runRounds } from './rounds.js'
 import type { Target } from './target.js'
 
 /** Registrations that the load itself needs, so that nobody is polled too often. */
-export const WAITING = 10_000
+export const WAITING = 20_000
 /** As few as another server can be expected to bear, which may keep them in one list. */
 const WAITING_BESIDE_OTHERS = 1_000
 const BASELINE = ', baseline'
