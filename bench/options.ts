@@ -72,7 +72,7 @@ export function readOptions(args: string[]): Options | undefined {
   if (values.help) return undefined
   const rows = values.full ? '0,100000,5000000' : values.rows
   return {
-    rows: rows.split(',').map((text) => whole('rows', text, 0, 20_000_000)),
+    rows: [...new Set(rows.split(',').map((text) => whole('rows', text, 0, 20_000_000)))],
     scenarios: values.scenarios.split(',').map(scenario),
     seconds: positive('seconds', values.seconds, 600),
     rounds: whole('rounds', values.rounds, 1, 100),
