@@ -17,6 +17,7 @@ import calls from './plugins/calls.js'
 import closing from './plugins/closing.js'
 import csrf from './plugins/csrf.js'
 import database from './plugins/database.js'
+import deployment from './plugins/deployment.js'
 import documents from './plugins/documents.js'
 import idJags from './plugins/id-jags.js'
 import readiness from './plugins/readiness.js'
@@ -103,6 +104,7 @@ async function registerAll(app: FastifyInstance, config: Config): Promise<void> 
   if (config.OTEL_EXPORTER_OTLP_ENDPOINT !== undefined) await app.register(tracing)
   await app.register(http)
   await app.register(database)
+  await app.register(deployment)
   await app.register(limits)
   if (config.METRICS_PORT !== undefined) await app.register(metrics)
   await app.register(keys)

@@ -1,8 +1,11 @@
 /** The doctor's look at the database: it changes nothing there. */
 import type pg from 'pg'
 import { attempt, fault, notChecked, ok, warning, type Check } from './cli-doctor-check.js'
+import type { Config } from './config.js'
 import { clockDistance, requireWritable } from './database.js'
+import { otherDeployment } from './domain/deployment.js'
 import { migrationStatus } from './migrations.js'
+import { findIssuerOfDatabase } from './repositories/deployment.js'
 import { connectionFacts, serverFacts } from './repositories/server-facts.js'
 import type { Database } from './repositories/tables.js'
 
@@ -109,6 +112,22 @@ export function clock({ pool }: Connected, allowedSeconds: number | undefined): 
           name,
           `${found}, and CLOCK_SKEW_SECONDS is ${allowedSeconds}`,
           'let NTP set the clock of the machine that is wrong; CLOCK_SKEW_SECONDS is for seconds, not for a wrong clock',
+        )
+  })
+}
+
+export async function deployment({ db }: Connected, config: Config): Promise<Check> {
+  const name = 'deployment'
+  return await attempt(name, 'see what the database says', async () => {
+    const issuer = await findIssuerOfDatabase(db)
+    if (issuer === undefined) return ok(name, 'no replica has started here off localhost yet')
+    if (config.local) return ok(name, `the database belongs to ${issuer}; this one is local`)
+    return issuer === config.ISSUER
+      ? ok(name, `the database belongs to ${issuer}`)
+      : fault(
+          name,
+          otherDeployment(issuer),
+          'set ISSUER or DATABASE_URL as the other replicas have it',
         )
   })
 }

@@ -24,7 +24,7 @@ Examples:
   registrar doctor --json | jq '.checks[] | select(.status != "ok")'`
 
 const ON_DATABASE = ['migrations', 'connections', 'clock']
-const ON_TABLES = ['privileges', 'keys', 'issuers']
+const ON_TABLES = ['privileges', 'deployment', 'keys', 'issuers']
 
 export function addDoctorCommand(program: Command): void {
   program
@@ -107,6 +107,11 @@ async function look(connected: Connected, { config, faulty }: Patient): Promise<
   if (!migrations.complete)
     return { checks: [...checks, ...without('the migrations', ...ON_TABLES)] }
   checks.push(await database.writable(connected))
+  checks.push(
+    faulty.has('ISSUER')
+      ? notChecked('deployment', 'ISSUER')
+      : await database.deployment(connected, config),
+  )
   const found = faulty.has('SECRET')
     ? { checks: without('SECRET', 'keys') }
     : await keys(db, () => secretsOf(config))

@@ -25,6 +25,7 @@ test('all in good order: each check says so, in JSON and in lines for people', a
     'connections',
     'clock',
     'privileges',
+    'deployment',
     'keys',
     'issuers',
     'sign-in',
@@ -40,7 +41,7 @@ test('all in good order: each check says so, in JSON and in lines for people', a
   const { code, stdout, stderr } = await operator(t, env)('doctor')
   t.same([code, stderr], [0, ''])
   t.match(stdout, /^ok +clock +this clock and the database's are 0\.\d s apart$/m)
-  t.match(stdout, /^faults: 0, warnings: 0, ok: 12$/m)
+  t.match(stdout, /^faults: 0, warnings: 0, ok: 13$/m)
   t.notOk(stdout.includes(agents.SECRET))
 })
 
@@ -57,6 +58,7 @@ test('every faulty setting is told, and what does not need it is looked at', asy
     /^ok +migrations +all \d+ applied/m,
     /^warning +clock +not checked: it needs CLOCK_SKEW_SECONDS/m,
     /^warning +keys +not checked: it needs SECRET/m,
+    /^warning +deployment +not checked: it needs ISSUER/m,
     /^warning +issuers +not checked: it needs ISSUER/m,
     /^warning +sign-in +not checked: it needs ISSUER/m,
     /^warning +public URL +not checked: it needs ISSUER/m,
@@ -239,7 +241,7 @@ test('the embedded database: none is made, one that is there is looked at, runni
   t.match(await registrar('migrate', 'down'), { code: 0 })
   t.match((await examined(t, env)).migrations, {
     status: 'warning',
-    found: /^the database lacks 0008_/,
+    found: /^the database lacks 0009_/,
     fix: /^start the server/,
   })
 })

@@ -108,6 +108,7 @@ export interface Tables {
     token_lifetime_seconds: Generated<number>
     retired_at: OptionalTime
   }
+  deployment: { singleton: Generated<boolean>; issuer: string }
   secret_fingerprints: { fingerprint: string; created_at: CreatedAt }
   resource_servers: { id: string; name: string; secret_hash: Buffer; created_at: CreatedAt }
   audit_events: {

@@ -1,0 +1,5 @@
+/** What is said when a database belongs to another issuer. */
+
+export function otherDeployment(issuer: string): string {
+  return `The database belongs to ${issuer}, and ISSUER is another. All its replicas must have the same one; docs/operating.md says how a deployment moves to another address`
+}
