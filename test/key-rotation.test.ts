@@ -231,7 +231,7 @@ test('unknown keys cause one look in a second, however many tokens name them', a
   const { app } = await agents.testReplica(t, gate.url)
   const { privateKey } = await jose.generateKeyPair('ES256')
   const verify = async (i: number) => {
-    const header = { alg: 'ES256', kid: `unknown-${i}` }
+    const header = { alg: 'ES256', typ: 'at+jwt', kid: `unknown-${i}` }
     const jwt = await new jose.SignJWT({}).setProtectedHeader(header).sign(privateKey)
     return app.keys.verify(jwt, { typ: 'at+jwt', audience: agents.RESOURCE })
   }
@@ -241,7 +241,7 @@ test('unknown keys cause one look in a second, however many tokens name them', a
   t.equal(looks(), 2, 'a look that was under way may have come too early')
   for (let i = 0; i < 1000; i += 100) {
     const verdicts = await Promise.all(Array.from({ length: 100 }, (_, n) => verify(i + n)))
-    for (const verdict of verdicts) t.match(verdict, { reason: 'ERR_JWKS_NO_MATCHING_KEY' })
+    for (const verdict of verdicts) t.match(verdict, { reason: 'unknown_key' })
   }
   const seconds = Math.floor((performance.now() - began) / 1000)
   t.ok(looks() <= seconds + 2, `${looks()} looks in ${seconds} s`)

@@ -60,7 +60,7 @@ test('8725-08: our tokens under another typ, signed by our own key, are nothing'
   for (const [own, make] of Object.entries(kinds))
     for (const typ of TYPES.filter((type) => type !== own))
       for (const [name, offer] of Object.entries(CONSUMERS)) {
-        const token = await app.keys.sign(typ as string, claimsOf(await make()))
+        const token = app.keys.sign(typ as string, claimsOf(await make()))
         t.equal(await offer(token), false, `${own} as ${typ} at ${name}`)
       }
 })

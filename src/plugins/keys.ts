@@ -5,7 +5,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import fp from 'fastify-plugin'
-import * as jose from 'jose'
+import * as jws from '../domain/jws.js'
 import { longestLifetimeSeconds } from '../domain/signing-key.js'
 import { findKeys, type FoundKeys } from '../key-store.js'
 
@@ -17,29 +17,18 @@ declare module 'fastify' {
 
 export interface Keys {
   /** The public keys, as `/.well-known/jwks.json` shows them; another object when they change. */
-  readonly jwks: jose.JSONWebKeySet
+  readonly jwks: { keys: Record<string, string>[] }
   /** Compact JWS under the key whose turn it is. */
-  sign(typ: string, claims: object): Promise<string>
+  sign(typ: string, claims: object): string
   /** The claims of a token that we signed with this `typ` for this audience and that has not expired. */
   verify<Claims>(token: string, expected: Expected): Promise<Verified<Claims>>
   /** Why this replica must not serve, or undefined. With the database away, as it was when it was last seen. */
   ready(): Promise<string | undefined>
 }
 
-interface Expected {
-  typ: string
-  audience: string
-  /** Refuses tokens older than this, whatever their `exp` says. */
-  maxAgeSeconds?: number
-  clockToleranceSeconds?: number
-}
+type Expected = Omit<jws.Expected, 'issuer'>
+type Verified<Claims> = { ok: true; claims: Claims } | { ok: false; reason: jws.RefusedReason }
 
-type Verified<Claims> = { ok: true; claims: Claims } | { ok: false; reason: string }
-
-const ALGORITHM = 'ES256'
-/** RFC 8725bis §3.14: libraries accept padding, white space and line breaks that the format does not have. */
-const COMPACT = /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/
-const UNKNOWN_KEY = 'ERR_JWKS_NO_MATCHING_KEY'
 const LOOK_EVERY_MS = 5_000
 /** Tokens that name unknown keys cause one look in this time, however many they are. */
 const UNKNOWN_KEY_PAUSE_MS = 1_000
@@ -48,35 +37,38 @@ export default fp(
   async (app) => {
     const { config, db } = app
     const lifetime = longestLifetimeSeconds(config)
-    let jwks: jose.JSONWebKeySet = { keys: [] }
-    let publicKeys = jose.createLocalJWKSet(jwks)
-    let signing: { kid: string; key: jose.CryptoKey | Uint8Array } | undefined
+    let jwks: Keys['jwks'] = { keys: [] }
+    let publicKeys = jws.importPublicKeys(jwks.keys)
+    let signing: jws.SigningKey | undefined
     let fault: string | undefined
 
     async function look(): Promise<void> {
       const found = await findKeys(db, config.secrets, lifetime)
-      const reason = found.ok ? await take(found) : found.reason
+      const reason = found.ok ? take(found) : found.reason
       if (reason !== undefined && reason !== fault) app.log.error(reason)
       fault = reason
     }
 
     /** Who cannot open the new key signs with the one before: the others accept it for a while. */
-    async function take({ published, signing: next }: FoundKeys & { ok: true }) {
-      const keys = published as unknown as jose.JWK[]
+    function take({ published: keys, signing: next }: FoundKeys & { ok: true }) {
       if (JSON.stringify(keys) !== JSON.stringify(jwks.keys)) {
         jwks = { keys }
-        publicKeys = jose.createLocalJWKSet(jwks)
+        publicKeys = jws.importPublicKeys(keys)
       }
       if (next.kid === signing?.kid) return undefined
       if ('reason' in next) return next.reason
-      const key = await jose.importJWK(next.privateJwk as jose.JWK, ALGORITHM)
-      signing = { kid: next.kid, key }
+      signing = jws.importSigningKey(next.kid, next.privateJwk)
       app.log.info({ kid: next.kid }, 'signing with this key')
       return undefined
     }
 
     let looking: Promise<void> | undefined
     const lookOnce = () => (looking ??= look().finally(() => (looking = undefined)))
+
+    function verify<Claims>(token: string, expected: Expected): Verified<Claims> {
+      const own = { ...expected, issuer: config.ISSUER }
+      return jws.verifyJws(token, publicKeys, own, new Date()) as Verified<Claims>
+    }
 
     let asked = Promise.resolve()
     let askedAt = -Infinity
@@ -96,17 +88,13 @@ export default fp(
       get jwks() {
         return jwks
       },
-      sign: (typ, claims) =>
-        new jose.SignJWT({ ...claims })
-          .setProtectedHeader({ alg: ALGORITHM, typ, kid: signing!.kid })
-          .sign(signing!.key),
+      sign: (typ, claims) => jws.signJws(typ, claims, signing!),
       async verify<Claims>(token: string, expected: Expected) {
         const known = publicKeys
-        const verified = await verify<Claims>(token, known, config.ISSUER, expected)
-        if (verified.ok || verified.reason !== UNKNOWN_KEY) return verified
+        const verified = verify<Claims>(token, expected)
+        if (verified.ok || verified.reason !== 'unknown_key') return verified
         await lookForUnknown()
-        if (publicKeys === known) return verified
-        return await verify<Claims>(token, publicKeys, config.ISSUER, expected)
+        return publicKeys === known ? verified : verify<Claims>(token, expected)
       },
       ready: async () => {
         await lookOnce().catch(() => {})
@@ -141,27 +129,3 @@ export default fp(
   },
   { name: 'keys', dependencies: ['database', 'readiness'] },
 )
-
-async function verify<Claims>(
-  token: string,
-  keys: jose.JWTVerifyGetKey,
-  issuer: string,
-  { typ, audience, maxAgeSeconds, clockToleranceSeconds = 0 }: Expected,
-): Promise<Verified<Claims>> {
-  if (!COMPACT.test(token)) return { ok: false, reason: 'not a compact JWS' }
-  try {
-    const { payload } = await jose.jwtVerify(token, keys, {
-      algorithms: [ALGORITHM],
-      typ,
-      issuer,
-      audience,
-      clockTolerance: clockToleranceSeconds,
-      requiredClaims: ['sub', 'jti', 'iat', 'exp', 'generation'],
-      ...(maxAgeSeconds === undefined ? {} : { maxTokenAge: maxAgeSeconds }),
-    })
-    return { ok: true, claims: payload as Claims }
-  } catch (error) {
-    if (error instanceof jose.errors.JOSEError) return { ok: false, reason: error.code }
-    throw error
-  }
-}

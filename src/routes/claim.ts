@@ -155,7 +155,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
           registration_id: registration.id,
           registration_type: 'identity_assertion',
           status: 'claimed' as const,
-          identity_assertion: await keys.sign(ASSERTION_TYP, claims),
+          identity_assertion: keys.sign(ASSERTION_TYP, claims),
           assertion_expires: isoSeconds(claims.exp),
         }
       }

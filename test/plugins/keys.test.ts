@@ -55,25 +55,25 @@ async function refused(t: Test, { app }: TestApp, token: string, name: string, r
 
 t.test('what we sign is ES256 under a published key, and verifies', async (t) => {
   const { app } = await testApp(t)
-  const token = await app.keys.sign('at+jwt', claims({ email: 'ä@example.com' }))
-  const [key, ...others] = app.keys.jwks.keys as [jose.JWK]
+  const token = app.keys.sign('at+jwt', claims({ email: 'ä@example.com' }))
+  const [key, ...others] = app.keys.jwks.keys as [Record<string, string>]
   t.same(others, [])
   t.same(Object.keys(key).toSorted(), ['alg', 'crv', 'kid', 'kty', 'use', 'x', 'y'], 'JOSE-07')
   t.match(key, { kty: 'EC', crv: 'P-256', use: 'sig', alg: 'ES256', x: /^[\w-]{43}$/ })
-  t.equal(key.kid, await jose.calculateJwkThumbprint(key))
+  t.equal(key.kid, await jose.calculateJwkThumbprint(key as jose.JWK))
   t.same(
     jose.decodeProtectedHeader(token),
     { alg: 'ES256', typ: 'at+jwt', kid: key.kid },
     '9068-01',
   )
-  const { payload } = await jose.jwtVerify(token, await jose.importJWK(key))
+  const { payload } = await jose.jwtVerify(token, await jose.importJWK(key as jose.JWK))
   t.same(await app.keys.verify(token, EXPECTED), { ok: true, claims: payload })
   t.equal(payload.email, 'ä@example.com')
 })
 
 t.test('JOSE-02, 8725-09, B39: a token is three parts of base64url and nothing else', async (t) => {
   const server = await testApp(t)
-  const good = await server.app.keys.sign('at+jwt', claims())
+  const good = server.app.keys.sign('at+jwt', claims())
   const [header, payload, signature] = good.split('.') as [string, string, string]
   const tampered = encode(claims({ sub: 'reg_2' }))
   const table: [string, string][] = [
@@ -134,9 +134,9 @@ t.test('8725-01, 8725-02: the header chooses neither algorithm nor key', async (
   }
   const unsigned = ours({ alg: 'none' }).replace(/[^.]*$/, '')
 
-  const NOT_ALLOWED = 'ERR_JOSE_ALG_NOT_ALLOWED'
+  const NOT_ALLOWED = 'wrong_header'
   const table: [string, string, string?][] = [
-    ['B16: none, unsigned', unsigned, 'not a compact JWS'],
+    ['B16: none, unsigned', unsigned, NOT_ALLOWED],
     ['B16: none, with a signature', ours({ alg: 'none' }), NOT_ALLOWED],
     ['nOnE', ours({ alg: 'nOnE' }), NOT_ALLOWED],
     ['es256', ours({ alg: 'es256' }), NOT_ALLOWED],
@@ -147,12 +147,12 @@ t.test('8725-01, 8725-02: the header chooses neither algorithm nor key', async (
     ['B17: HS256 under our PEM', hs256(pem), NOT_ALLOWED],
     ['B17: HS256 under our JWK', hs256(JSON.stringify(published)), NOT_ALLOWED],
     ['B17: HS256 under nothing', hs256(''), NOT_ALLOWED],
-    ['8725-04: another key', theirs({}), 'ERR_JWS_SIGNATURE_VERIFICATION_FAILED'],
+    ['8725-04: another key', theirs({}), 'wrong_signature'],
     ['JOSE-04: its own jwk', theirs({ jwk: strangerJwk })],
     ['JOSE-04: its jwk alone', theirs({ jwk: strangerJwk, kid: undefined })],
     ['JOSE-04: jku', theirs({ jku: 'http://169.254.169.254/', kid: 'x' })],
     ['JOSE-04: x5c', theirs({ x5c: [encode('x')], kid: undefined })],
-    ['an unknown kid', ours({ kid: 'x' }), 'ERR_JWKS_NO_MATCHING_KEY'],
+    ['an unknown kid', ours({ kid: 'x' }), 'unknown_key'],
     ['8725-06: a path for a kid', ours({ kid: '../../etc/passwd\0' })],
     ['8725-06: a long kid', ours({ kid: 'x'.repeat(10_000) })],
     ['JOSE-01: an unknown crit', ours({ crit: ['x-new'], 'x-new': 1 })],
@@ -191,7 +191,7 @@ t.test('8725-01, 8725-02: the header chooses neither algorithm nor key', async (
 t.test('B23, B24: claims are all there, of their types, and in their time', async (t) => {
   const { app } = await testApp(t)
   const verify = async (changes: object, more: object = {}) => {
-    const token = await app.keys.sign('at+jwt', claims(changes))
+    const token = app.keys.sign('at+jwt', claims(changes))
     return app.keys.verify(token, { ...EXPECTED, ...more })
   }
   const skew = { clockToleranceSeconds: 60 }
@@ -227,7 +227,7 @@ t.test('B23, B24: claims are all there, of their types, and in their time', asyn
 
 t.test('7009-10: the twin of a signature is the same token by its jti', async (t) => {
   const { app } = await testApp(t)
-  const good = await app.keys.sign('at+jwt', claims())
+  const good = app.keys.sign('at+jwt', claims())
   const bytes = Buffer.from(good.split('.')[2]!, 'base64url')
   const order = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551n
   const s = order - BigInt(`0x${bytes.toString('hex', 32)}`)
@@ -237,19 +237,13 @@ t.test('7009-10: the twin of a signature is the same token by its jti', async (t
   t.match(await app.keys.verify(twin, EXPECTED), { ok: true, claims: { jti: 'jti-1' } })
 })
 
-t.test('what is broken on our side is no verdict on the token', async (t) => {
-  const { app } = await testApp(t)
-  const token = await app.keys.sign('at+jwt', claims())
-  await t.rejects(app.keys.verify(token, { ...EXPECTED, clockToleranceSeconds: NaN }), TypeError)
-})
-
 t.test('C26: replicas that start at once on an empty database make one key', async (t) => {
   const { url, pool } = await testDatabase(t)
   const replicas = await Promise.all([1, 2, 3].map(() => testReplica(t, url)))
   const { rows } = await pool.query('select kid from signing_keys')
   t.equal(rows.length, 1)
   for (const { app } of replicas) {
-    const token = await app.keys.sign('at+jwt', claims())
+    const token = app.keys.sign('at+jwt', claims())
     t.equal(jose.decodeProtectedHeader(token).kid, rows[0].kid)
     for (const other of replicas)
       t.match(await other.app.keys.verify(token, EXPECTED), { ok: true })
@@ -274,7 +268,7 @@ t.test(
     const refusal = /^SECRET does not open the signing key in this database/
     await t.rejects(starts(newer), { message: /^SECRET is none/ }, 'another secret')
     const rotated = await testReplica(t, url, { SECRET: `${newer},${SECRET}` })
-    const token = await rotated.app.keys.sign('at+jwt', claims())
+    const token = rotated.app.keys.sign('at+jwt', claims())
     t.match(await app.keys.verify(token, EXPECTED), { ok: true }, 'old and new sign the same')
 
     await pool.query('update signing_keys set private_jwk_sealed = $1', [sealed.subarray(0, 20)])
@@ -287,24 +281,24 @@ t.test(
 t.test('JOSE-09: the newest key signs, keys in use verify, retired ones do not', async (t) => {
   const { url, pool } = await testDatabase(t)
   const old = await testReplica(t, url)
-  const oldToken = await old.app.keys.sign('at+jwt', claims())
+  const oldToken = old.app.keys.sign('at+jwt', claims())
   await pool.query(
     `update signing_keys set retired_at = now(), created_at = now() - interval '1 h'`,
   )
   const young = await testReplica(t, url)
-  const youngToken = await young.app.keys.sign('at+jwt', claims())
-  await refused(t, { ...young, pool }, oldToken, 'of a retired key', 'ERR_JWKS_NO_MATCHING_KEY')
+  const youngToken = young.app.keys.sign('at+jwt', claims())
+  await refused(t, { ...young, pool }, oldToken, 'of a retired key', 'unknown_key')
 
   await pool.query('update signing_keys set retired_at = null')
   const both = await testReplica(t, url)
-  const header = jose.decodeProtectedHeader(await both.app.keys.sign('at+jwt', claims()))
+  const header = jose.decodeProtectedHeader(both.app.keys.sign('at+jwt', claims()))
   t.equal(header.kid, jose.decodeProtectedHeader(youngToken).kid)
   t.equal(both.app.keys.jwks.keys.length, 2)
   for (const token of [oldToken, youngToken])
     t.match(await both.app.keys.verify(token, EXPECTED), { ok: true })
 
   const nameless = signed({ alg: 'ES256', typ: 'at+jwt' }, claims(), await privateJwk({ pool }))
-  const reason = 'ERR_JWKS_MULTIPLE_MATCHING_KEYS'
+  const reason = 'unknown_key'
   await refused(t, { ...both, pool }, nameless, 'B21: no kid', reason)
 })
 

@@ -82,7 +82,7 @@ test('each request is one line, with what it was and why it was refused', async 
     [() => exchange(app, registered.identity_assertion), { surface: 'token', outcome: 'ok' }],
     [
       () => exchange(app, 'a.b.c'),
-      { surface: 'token', outcome: 'refused', error: 'invalid_grant', reason: 'ERR_JWS_INVALID' },
+      { surface: 'token', outcome: 'refused', error: 'invalid_grant', reason: 'not_compact' },
     ],
     [
       () => poll(app, registered.claim_token),

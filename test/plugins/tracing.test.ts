@@ -89,7 +89,7 @@ test('an exchange is one trace: the request, and in it each statement', async (t
   t.match(refused.attributes, {
     'registrar.outcome': 'refused',
     'registrar.error': 'invalid_grant',
-    'registrar.reason': 'ERR_JWS_INVALID',
+    'registrar.reason': 'not_compact',
   })
   t.equal(lost.attributes['http.route'], undefined)
   const within = (parent: Received) =>

@@ -119,12 +119,12 @@ test('POST /oauth2/revoke', async (t) => {
         registration_id,
         claim_token,
         linkToken(block),
-        await app.keys.sign('at+jwt', expired),
-        await app.keys.sign('at+jwt', { ...decodeJwt(token), iss: 'https://idp.example' }),
-        await app.keys.sign('at+jwt', { ...decodeJwt(token), aud: ISSUER }),
-        await app.keys.sign('JWT', decodeJwt(token)),
-        await app.keys.sign('oauth-id-jag+jwt', { ...decodeJwt(assertion), exp: now - 3600 }),
-        await app.keys.sign('oauth-id-jag+jwt', { ...decodeJwt(assertion), generation: 7 }),
+        app.keys.sign('at+jwt', expired),
+        app.keys.sign('at+jwt', { ...decodeJwt(token), iss: 'https://idp.example' }),
+        app.keys.sign('at+jwt', { ...decodeJwt(token), aud: ISSUER }),
+        app.keys.sign('JWT', decodeJwt(token)),
+        app.keys.sign('oauth-id-jag+jwt', { ...decodeJwt(assertion), exp: now - 3600 }),
+        app.keys.sign('oauth-id-jag+jwt', { ...decodeJwt(assertion), generation: 7 }),
       ]) {
         const answer = await revoke({ token: other })
         t.equal(answer.statusCode, 200, other)
@@ -200,15 +200,15 @@ test('POST /oauth2/introspect', async (t) => {
       garbage: 'x',
       NUL: '\0',
       'an assertion': assertion,
-      expired: await app.keys.sign('at+jwt', { ...claims, exp: now - 1 }),
-      'another iss': await app.keys.sign('at+jwt', { ...claims, iss: 'https://idp.example' }),
-      'another aud': await app.keys.sign('at+jwt', { ...claims, aud: 'https://other.test' }),
-      'no typ of ours': await app.keys.sign('JWT', claims),
-      'an unknown registration': await app.keys.sign('at+jwt', {
+      expired: app.keys.sign('at+jwt', { ...claims, exp: now - 1 }),
+      'another iss': app.keys.sign('at+jwt', { ...claims, iss: 'https://idp.example' }),
+      'another aud': app.keys.sign('at+jwt', { ...claims, aud: 'https://other.test' }),
+      'no typ of ours': app.keys.sign('JWT', claims),
+      'an unknown registration': app.keys.sign('at+jwt', {
         ...claims,
         registration_id: 'reg_0',
       }),
-      'another generation': await app.keys.sign('at+jwt', { ...claims, generation: 2 }),
+      'another generation': app.keys.sign('at+jwt', { ...claims, generation: 2 }),
     }
     for (const [what, other] of Object.entries(others)) {
       const answer = await introspect(other)
@@ -332,9 +332,9 @@ test('the example API, as a resource server', async (t) => {
       'Bearer "',
       `Bearer ${token}=`,
       `Bearer ${assertion}`,
-      `Bearer ${await app.keys.sign('JWT', claims)}`,
-      `Bearer ${await app.keys.sign('at+jwt', { ...claims, aud: `${RESOURCE}/` })}`,
-      `Bearer ${await app.keys.sign('at+jwt', { ...claims, exp: Math.floor(Date.now() / 1000) })}`,
+      `Bearer ${app.keys.sign('JWT', claims)}`,
+      `Bearer ${app.keys.sign('at+jwt', { ...claims, aud: `${RESOURCE}/` })}`,
+      `Bearer ${app.keys.sign('at+jwt', { ...claims, exp: Math.floor(Date.now() / 1000) })}`,
       `Bearer ${'x'.repeat(8000)}`,
     ]) {
       const answer = await get({ authorization })

@@ -1,0 +1,106 @@
+/**
+ * Our own tokens: compact JWS under ES256 (RFC 7515 §7.1, RFC 7518 §3.4), with claims that are all there and in their
+ * time (RFC 7519 §4.1). By node:crypto, which takes half of what WebCrypto does.
+ */
+import {
+  createPrivateKey,
+  createPublicKey,
+  sign,
+  verify,
+  type JsonWebKey,
+  type KeyObject,
+} from 'node:crypto'
+import { hasType, isNumericDate, parseJwt, type Jwt } from './jwt.js'
+
+export interface SigningKey {
+  kid: string
+  key: KeyObject
+}
+
+export interface Expected {
+  typ: string
+  issuer: string
+  audience: string
+  /** Refuses tokens older than this, whatever their `exp` says. */
+  maxAgeSeconds?: number
+  clockToleranceSeconds?: number
+}
+
+export type RefusedReason =
+  | 'not_compact'
+  | 'wrong_header'
+  | 'wrong_type'
+  | 'unknown_key'
+  | 'wrong_signature'
+  | 'wrong_claims'
+  | 'expired'
+
+const ALGORITHM = 'ES256'
+/** R and S as they are, not as DER. */
+const ENCODING = 'ieee-p1363'
+
+export function importSigningKey(kid: string, jwk: JsonWebKey): SigningKey {
+  return { kid, key: createPrivateKey({ key: jwk, format: 'jwk' }) }
+}
+
+export function importPublicKeys(jwks: JsonWebKey[]): Map<string, KeyObject> {
+  return new Map(jwks.map((key) => [String(key.kid), createPublicKey({ key, format: 'jwk' })]))
+}
+
+export function signJws(typ: string, claims: object, { kid, key }: SigningKey): string {
+  const content = `${encoded({ alg: ALGORITHM, typ, kid })}.${encoded(claims)}`
+  const signature = sign('sha256', Buffer.from(content), { key, dsaEncoding: ENCODING })
+  return `${content}.${signature.toString('base64url')}`
+}
+
+/** What costs nothing comes before the signature, and nothing in the token is believed before it. */
+export function verifyJws(
+  token: string,
+  keys: Map<string, KeyObject>,
+  expected: Expected,
+  now: Date,
+): { ok: true; claims: Record<string, unknown> } | { ok: false; reason: RefusedReason } {
+  const refused = (reason: RefusedReason) => ({ ok: false as const, reason })
+  const jwt = parseJwt(token)
+  if (!jwt) return refused('not_compact')
+  // No extension is understood here (RFC 7515 §4.1.11), and keys in the header are not looked at.
+  if (jwt.header.alg !== ALGORITHM || jwt.header.crit !== undefined) return refused('wrong_header')
+  if (!hasType(jwt, expected.typ)) return refused('wrong_type')
+  const key = keyOf(jwt, keys)
+  if (!key) return refused('unknown_key')
+  const end = token.lastIndexOf('.')
+  const [content, signature] = [token.slice(0, end), token.slice(end + 1)]
+  const given = Buffer.from(signature, 'base64url')
+  if (!verify('sha256', Buffer.from(content), { key, dsaEncoding: ENCODING }, given))
+    return refused('wrong_signature')
+  if (!areOurs(jwt, expected)) return refused('wrong_claims')
+  return isInTime(jwt, expected, now.getTime() / 1000)
+    ? { ok: true, claims: jwt.payload }
+    : refused('expired')
+}
+
+/** Without a `kid` there is no telling between several. */
+function keyOf({ header: { kid } }: Jwt, keys: Map<string, KeyObject>): KeyObject | undefined {
+  if (kid === undefined && keys.size === 1) return keys.values().next().value
+  return typeof kid === 'string' ? keys.get(kid) : undefined
+}
+
+function areOurs({ payload }: Jwt, { issuer, audience }: Expected): boolean {
+  const { iss, aud, sub, jti, generation } = payload
+  const named = [sub, jti].every((name) => typeof name === 'string' && name !== '')
+  return iss === issuer && aud === audience && named && Number.isInteger(generation)
+}
+
+function isInTime(
+  { payload: { iat, exp, nbf = 0 } }: Jwt,
+  { maxAgeSeconds = Infinity, clockToleranceSeconds: skew = 0 }: Expected,
+  now: number,
+): boolean {
+  if (!isNumericDate(iat) || !isNumericDate(exp) || !isNumericDate(nbf)) return false
+  if (exp <= now - skew || nbf > now + skew) return false
+  return maxAgeSeconds === Infinity || (iat <= now + skew && now - iat <= maxAgeSeconds + skew)
+}
+
+function encoded(value: object): string {
+  return Buffer.from(JSON.stringify(value)).toString('base64url')
+}
