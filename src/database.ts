@@ -14,12 +14,19 @@ const TIMEOUTS = {
   idle_in_transaction_session_timeout: 10_000,
 }
 /**
+ * A plan is kept, also one that was made while a table was small: rows are looked up one by one, and no table is read from
+ * end to end. Where there is no other way, what that is reckoned to cost must not set off the compiler.
+ */
+const PLANS = '-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off'
+/**
  * For as long may a request or transaction hold a connection: longer than Postgres takes to give up by itself. After it
  * the network or the whole machine is gone, or each of many answers is slow.
  */
 const HELD_MS = 7_000
 /** read_only_sql_transaction */
 const READ_ONLY = '25006'
+/** More texts than our code has; beyond it something makes new ones all the time. */
+const MOST_PREPARED = 300
 const MOST_RETRIES = 3
 const RETRY_SPREAD_MS = 50
 
@@ -34,11 +41,14 @@ export function connect(
     max: options.max,
     idleTimeoutMillis: 60_000,
     keepAlive: true,
+    options: PLANS,
     ...TIMEOUTS,
   })
+  const names = new Map<string, string>()
   const held = new WeakMap<pg.PoolClient, NodeJS.Timeout>()
   const readOnly = new WeakSet<pg.PoolClient>()
   pool.on('connect', (client) => {
+    prepareStatements(client, names)
     // The pool does not listen while a client is in use. Unheard, an error would end the process.
     client.on('error', ({ message }) => options.onLost(`Lost a database connection: ${message}`))
     // After a failover the old primary may live on as a standby: the pool must find the new one.
@@ -63,6 +73,17 @@ export function connect(
   const dialect = new PostgresDialect({ pool })
   const log = options.log ?? []
   return { pool, db: new Kysely<Tables>({ dialect, log }) }
+}
+
+/** Postgres parses and plans a statement that has a name once for each connection, instead of each time. */
+function prepareStatements(client: pg.PoolClient, names: Map<string, string>): void {
+  const query = client.query.bind(client) as (...args: unknown[]) => unknown
+  client.query = ((text: unknown, values?: unknown, ...more: unknown[]) => {
+    if (typeof text !== 'string' || !Array.isArray(values) || values.length === 0)
+      return query(text, values, ...more)
+    if (!names.has(text) && names.size < MOST_PREPARED) names.set(text, `s${names.size}`)
+    return query({ name: names.get(text), text, values }, ...more)
+  }) as typeof client.query
 }
 
 /**

@@ -10,15 +10,35 @@ export interface ListedIssuer extends Issuer {
   removed_at: Date | null
 }
 
+/** Each by name: replicas of this version go on while a later one adds columns, and their plans are kept. */
+const COLUMNS = [
+  'issuer',
+  'name',
+  'jwks_uri',
+  'client_ids',
+  'algorithms',
+  'email_domains',
+  'audiences',
+  'required_amr',
+  'multi_tenant',
+  'created_at',
+  'disabled_at',
+  'removed_at',
+] as const
+
 /** Also one that was disabled or removed: its events still count. */
 export async function findIssuer(db: Database, issuer: string): Promise<ListedIssuer | undefined> {
-  return await db.selectFrom('issuers').selectAll().where('issuer', '=', issuer).executeTakeFirst()
+  return await db
+    .selectFrom('issuers')
+    .select(COLUMNS)
+    .where('issuer', '=', issuer)
+    .executeTakeFirst()
 }
 
 export async function listIssuers(db: Database): Promise<ListedIssuer[]> {
   return await db
     .selectFrom('issuers')
-    .selectAll()
+    .select(COLUMNS)
     .where('removed_at', 'is', null)
     .orderBy('issuer')
     .execute()
