@@ -87,23 +87,28 @@ function prepareStatements(client: pg.PoolClient, names: Map<string, string>): v
 }
 
 /**
- * Commits what `work` does, or nothing. After a deadlock or a serialization failure, which leave nothing behind, `work`
- * runs again: it must have no effect outside `tx`.
+ * Commits what `work` does, or nothing. After a deadlock or a serialization failure `work` runs again: it must have no
+ * effect outside `tx`.
  */
 export async function inTransaction<Result>(
   db: Database,
   work: (tx: DatabaseTransaction) => Promise<Result>,
 ): Promise<Result> {
+  return await retryConflicts(() => db.transaction().execute(work))
+}
+
+/** For what is one statement or one transaction: a deadlock or a serialization failure leaves nothing of it behind. */
+export async function retryConflicts<Result>(work: () => Promise<Result>): Promise<Result> {
   for (let retries = 0; retries < MOST_RETRIES; retries += 1) {
     try {
-      return await db.transaction().execute(work)
+      return await work()
     } catch (error) {
       if (!isConflict(error)) throw error
       // Apart from each other, or those who collided would collide again.
       await sleep(Math.random() * RETRY_SPREAD_MS)
     }
   }
-  return await db.transaction().execute(work)
+  return await work()
 }
 
 /** @throws when this version needs migrations that the database lacks. */

@@ -4,8 +4,7 @@ import fp from 'fastify-plugin'
 import { isAlive } from '../domain/registration.js'
 import { ACCESS_TOKEN_TYP, type AccessTokenClaims } from '../domain/tokens.js'
 import { OAuthError } from '../errors.js'
-import { findTokenStanding, type TokenStanding } from '../repositories/tokens.js'
-import type { Database } from '../repositories/tables.js'
+import { findTokenStandings, type TokenName, type TokenStanding } from '../repositories/tokens.js'
 import { resourceMetadataUrl } from '../domain/metadata.js'
 
 declare module 'fastify' {
@@ -13,7 +12,7 @@ declare module 'fastify' {
     /** An access token that is ours, unexpired and neither revoked nor superseded, with what `find` found of it. */
     activeToken<Standing extends TokenStanding>(
       token: string,
-      find: (db: Database, registrationId: string, jti: string) => Promise<Standing | undefined>,
+      find: (token: TokenName) => Promise<Standing | undefined>,
     ): Promise<{ claims: AccessTokenClaims; standing: Standing } | undefined>
   }
   interface FastifyRequest {
@@ -25,6 +24,7 @@ declare module 'fastify' {
 export default fp(
   async (app) => {
     const { config, db, keys } = app
+    const findStanding = app.batched((tokens: TokenName[]) => findTokenStandings(db, tokens))
     const metadata = `resource_metadata="${resourceMetadataUrl(config.RESOURCE, config.ISSUER)}"`
 
     app.decorate('activeToken', async (token, find) => {
@@ -34,7 +34,7 @@ export default fp(
       })
       if (!verified.ok) return undefined
       const { registration_id, jti, generation } = verified.claims
-      const standing = await find(db, registration_id, jti)
+      const standing = await find({ registration_id, jti })
       const active =
         standing && !standing.token_revoked && isAlive(standing, generation, standing.now)
       return active ? { claims: verified.claims, standing } : undefined
@@ -45,7 +45,7 @@ export default fp(
       const token = header === undefined ? undefined : /^bearer +([^\s]+) *$/i.exec(header)?.[1]
       if (header === undefined || !/^bearer\b/i.test(header))
         throw challenge(401, 'invalid_token', 'An access token is required.', '')
-      const active = token ? await app.activeToken(token, findTokenStanding) : undefined
+      const active = token ? await app.activeToken(token, findStanding) : undefined
       if (!active)
         throw challenge(
           401,
@@ -69,5 +69,5 @@ export default fp(
       return new OAuthError(status, error, description, { 'www-authenticate': value })
     }
   },
-  { name: 'bearer', dependencies: ['keys'] },
+  { name: 'bearer', dependencies: ['keys', 'database'] },
 )

@@ -1,12 +1,14 @@
 /** The database, at the version this code was written for. */
 import fp from 'fastify-plugin'
 import type pg from 'pg'
+import { batched } from '../batched.js'
 import {
   connect,
   inTransaction,
   requireMigrations,
   requireSameTime,
   requireWritable,
+  retryConflicts,
 } from '../database.js'
 import type { Database, DatabaseTransaction } from '../repositories/tables.js'
 
@@ -15,6 +17,8 @@ declare module 'fastify' {
     db: Database
     /** `work` may run again: it must have no effect outside `tx`. */
     transaction<Result>(work: (tx: DatabaseTransaction) => Promise<Result>): Promise<Result>
+    /** `load`, of one statement, once for calls that come at the same moment. */
+    batched: typeof batched
     /** What the connections are doing. */
     pool: Pick<pg.Pool, 'totalCount' | 'idleCount' | 'waitingCount' | 'options'>
   }
@@ -31,6 +35,7 @@ export default fp(
     })
     app.decorate('db', db)
     app.decorate('transaction', (work) => inTransaction(db, work))
+    app.decorate('batched', (load) => batched((inputs) => retryConflicts(async () => load(inputs))))
     app.decorate('pool', pool)
     // Not db.destroy(), which does nothing before the first query of Kysely's.
     app.addHook('onClose', async () => pool.end())

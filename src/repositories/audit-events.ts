@@ -1,4 +1,5 @@
 /** The audit trail: one row for each change of state, committed with it, never with a secret. */
+import { sql, type RawBuilder } from 'kysely'
 import type { Database } from './tables.js'
 
 export type AuditEvent =
@@ -67,17 +68,17 @@ export function watchAudit(db: Database, watcher: Watcher): void {
 /** Pass the transaction of the change it tells of. */
 export async function recordAudit(db: Database, ...entries: AuditEntry[]): Promise<void> {
   if (entries.length === 0) return
-  await db
-    .insertInto('audit_events')
-    .values(
-      entries.map(({ event, registration_id, user_id, address, details }) => ({
-        event,
-        registration_id: registration_id ?? null,
-        user_id: user_id ?? null,
-        address: address ?? null,
-        details: details ? JSON.stringify(details) : null,
-      })),
-    )
-    .execute()
+  await auditInsert(entries).execute(db)
+  announceAudit(db, entries)
+}
+
+/** For a statement that makes the change as well, whose `announceAudit` is to follow. One text, however many they are. */
+export function auditInsert(entries: AuditEntry[]): RawBuilder<unknown> {
+  return sql`insert into audit_events (event, registration_id, user_id, address, details)
+    select event, registration_id, user_id, address, details from jsonb_to_recordset(${JSON.stringify(entries)})
+      as entry (event text, registration_id text, user_id text, address inet, details jsonb)`
+}
+
+export function announceAudit(db: Database, entries: AuditEntry[]): void {
   watchers.get(db)?.(entries)
 }

@@ -1,9 +1,9 @@
 /** Ceremonies: a link and a code, at most one current for a registration. */
-import { sql } from 'kysely'
+import { sql, type RawBuilder } from 'kysely'
 import type { Database, DatabaseTransaction } from './tables.js'
 import type { Claimant } from '../domain/ceremony.js'
 import type { PageClaim } from '../domain/claim.js'
-import { recordAudit } from './audit-events.js'
+import { recordAudit, type AuditEntry } from './audit-events.js'
 import { issuerActive, REGISTRATION } from './registrations.js'
 import { dbNow, secondsFromNow } from './time.js'
 
@@ -20,7 +20,7 @@ export interface NewAttempt {
 export async function startAttempt(
   db: DatabaseTransaction,
   registrationId: string,
-  { claimant, lifetime_seconds, ...columns }: NewAttempt,
+  attempt: NewAttempt,
 ): Promise<{ expires_at: Date }> {
   await db
     .updateTable('claim_attempts')
@@ -29,23 +29,47 @@ export async function startAttempt(
     .where('superseded_at', 'is', null)
     .execute()
   await db.deleteFrom('poll_states').where('registration_id', '=', registrationId).execute()
-  const started = await db
-    .insertInto('claim_attempts')
-    .values({
-      ...columns,
-      registration_id: registrationId,
+  const { rows } = await attemptInsert([{ of: registrationId, attempt }]).execute(db)
+  await recordAudit(db, ...attemptEvents(registrationId, attempt))
+  return rows[0]!
+}
+
+/** One text, however many they are. */
+export function attemptInsert(
+  rows: { of: string; attempt: NewAttempt }[],
+): RawBuilder<{ expires_at: Date }> {
+  const attempts = rows.map(
+    ({ of, attempt: { claimant, token_hash, user_code_mac, ...rest } }) => ({
+      ...rest,
       ...claimant,
-      expires_at: secondsFromNow(lifetime_seconds),
-    })
-    .returning('expires_at')
-    .executeTakeFirstOrThrow()
+      registration_id: of,
+      token_hash: token_hash.toString('hex'),
+      user_code_mac: user_code_mac.toString('hex'),
+    }),
+  )
+  return sql`insert into claim_attempts (id, registration_id, token_hash, user_code_mac, login_hint_kind, login_hint,
+      pinned_user_id, requested_from, expires_at)
+    select id, registration_id, decode(token_hash, 'hex'), decode(user_code_mac, 'hex'), login_hint_kind, login_hint,
+      pinned_user_id, requested_from, now() + make_interval(secs => lifetime_seconds)
+    from jsonb_to_recordset(${JSON.stringify(attempts)}) as attempt (id text, registration_id text, token_hash text,
+      user_code_mac text, login_hint_kind text, login_hint text, pinned_user_id text, requested_from inet,
+      lifetime_seconds float8)
+    returning expires_at`
+}
+
+export function attemptEvents(
+  registration_id: string,
+  { id, requested_from }: NewAttempt,
+): AuditEntry[] {
   const of = {
-    registration_id: registrationId,
-    address: columns.requested_from,
-    details: { claim_attempt_id: columns.id },
+    registration_id,
+    address: requested_from,
+    details: { claim_attempt_id: id },
   }
-  await recordAudit(db, { event: 'claim.requested', ...of }, { event: 'user_code.minted', ...of })
-  return started
+  return [
+    { event: 'claim.requested', ...of },
+    { event: 'user_code.minted', ...of },
+  ]
 }
 
 /** Wrong codes of all ceremonies of a registration in the last day: a renewal must not buy new tries without end. */

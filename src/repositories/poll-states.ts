@@ -1,38 +1,72 @@
 /** When each registration was last polled, and how long its agent must wait (RFC 8628 §3.5). */
 import { sql } from 'kysely'
+import { issuerActive } from './registrations.js'
 import type { Database } from './tables.js'
-import { dbNow } from './time.js'
 
-const SLOW_DOWN_SECONDS = 5
+const slowDown = sql.lit(5)
 /** Timers fire a little early and networks jitter: an agent that waits the interval must not be told to slow down. */
 const JITTER_SECONDS = 0.1
 
+export type Poll =
+  /** No registration has this claim token. */
+  | 'unknown'
+  /** Waiting for the person; the poll is recorded. */
+  | 'pending'
+  /** The same, polled too early: the agent must wait longer from now on. */
+  | 'slow_down'
+  /** Something else than waiting, for `decidePoll` to say. Nothing is recorded. */
+  | 'other'
+
 /**
- * Records a poll and says whether it came too early; an early one lengthens the interval for good.
- * One statement, so that of polls at the same moment on several replicas at most one is in time.
+ * Records polls of registrations whose current ceremony is live, and says which came too early; an early one lengthens
+ * the interval for good. One statement, so that of polls at the same moment on several replicas at most one is in time.
  */
-export async function recordPoll(
+export async function recordPolls(
   db: Database,
-  registrationId: string,
-  intervalSeconds: number,
-): Promise<{ slow_down: boolean }> {
-  const early = sql<boolean>`excluded.polled_at < poll_states.polled_at
-    + make_interval(secs => poll_states.interval_seconds - ${JITTER_SECONDS}::float8)`
-  return await db
-    .insertInto('poll_states')
-    .values({
-      registration_id: registrationId,
-      polled_at: dbNow,
-      interval_seconds: intervalSeconds,
-      slow_down: false,
-    })
-    .onConflict((conflict) =>
-      conflict.column('registration_id').doUpdateSet({
-        polled_at: sql`greatest(excluded.polled_at, poll_states.polled_at)`,
-        interval_seconds: sql`poll_states.interval_seconds + case when ${early} then ${SLOW_DOWN_SECONDS}::int else 0 end`,
-        slow_down: early,
-      }),
+  claimTokenHashes: Buffer[],
+  { intervalSeconds, maxTries }: { intervalSeconds: number; maxTries: number },
+): Promise<Poll[]> {
+  const asked = new Map<string, { hash: Buffer; times: number }>()
+  for (const hash of claimTokenHashes) {
+    const { times } = asked.get(hex(hash)) ?? { times: 0 }
+    asked.set(hex(hash), { hash, times: times + 1 })
+  }
+  const early = sql`excluded.polled_at < state.polled_at
+    + make_interval(secs => state.interval_seconds - ${sql.lit(JITTER_SECONDS)})`
+  const { rows } = await sql<{ hash: Buffer; slow_down: boolean | null }>`
+    with asked as (
+      select hash, times
+      from unnest(${[...asked.values()].map(({ hash }) => hash)}::bytea[], ${[...asked.values()].map(({ times }) => times)}::int[]) as asked (hash, times)
+    ), known as (
+      select hash, times, registrations.id, revoked_at is null and claimed_at is null and claim_expires_at > now()
+        and set_aside_at is null and ${issuerActive} and (attempt.id is null
+          or attempt.expires_at > now() and wrong_codes < ${maxTries} and declined_at is null and confirmed_at is null
+        ) as pending
+      from asked
+        join registrations on claim_token_hash = hash
+        left join claim_attempts as attempt on registration_id = registrations.id and superseded_at is null
+    ), polled as (
+      insert into poll_states as state (registration_id, polled_at, interval_seconds, slow_down)
+      -- Of those that came together all but the first are early.
+      select id, now(), ${intervalSeconds} + ${slowDown} * (times - 1), false from known where pending order by id
+      on conflict (registration_id) do update set
+        polled_at = greatest(excluded.polled_at, state.polled_at),
+        interval_seconds = state.interval_seconds + excluded.interval_seconds - ${intervalSeconds}
+          + case when ${early} then ${slowDown} else 0 end,
+        slow_down = ${early}
+      returning registration_id, slow_down
     )
-    .returning('slow_down')
-    .executeTakeFirstOrThrow()
+    select hash, slow_down from known left join polled on registration_id = id`.execute(db)
+  const found = new Map(rows.map(({ hash, slow_down }) => [hex(hash), slow_down]))
+  return claimTokenHashes.map((hash) => {
+    const slow_down = found.get(hex(hash))
+    if (slow_down === undefined) return 'unknown'
+    if (slow_down === null) return 'other'
+    found.set(hex(hash), true)
+    return slow_down ? 'slow_down' : 'pending'
+  })
+}
+
+function hex(bytes: Buffer): string {
+  return bytes.toString('hex')
 }

@@ -1,37 +1,12 @@
 /** Registrations and what they are claimed with. */
 import { sql } from 'kysely'
-import type { Database, DatabaseTransaction, RegistrationType } from './tables.js'
+import type { Database, DatabaseTransaction } from './tables.js'
 import type { Attempt, Registration } from '../domain/registration.js'
 import type { Claimant } from '../domain/ceremony.js'
 import type { Account } from '../domain/token-person.js'
 import { recordAudit } from './audit-events.js'
 import { lastSignIn } from './sign-ins.js'
 import { dbNow, secondsFromNow } from './time.js'
-
-export async function insertRegistration(
-  db: DatabaseTransaction,
-  row: {
-    id: string
-    registration_type: RegistrationType
-    claim_token_hash: Buffer
-    claim_window_seconds: number
-    created_from: string
-  },
-): Promise<{ generation: number; claim_expires_at: Date }> {
-  const { claim_window_seconds, ...columns } = row
-  const { generation, claim_expires_at } = await db
-    .insertInto('registrations')
-    .values({ ...columns, claim_expires_at: secondsFromNow(claim_window_seconds) })
-    .returning(['generation', 'claim_expires_at'])
-    .executeTakeFirstOrThrow()
-  await recordAudit(db, {
-    event: 'registration.created',
-    registration_id: row.id,
-    address: row.created_from,
-    details: { registration_type: row.registration_type },
-  })
-  return { generation, claim_expires_at: claim_expires_at! }
-}
 
 /** What the domain knows of a registration, but for its user's email. */
 export const REGISTRATION = [
@@ -63,7 +38,7 @@ export interface ClaimState {
 
 /**
  * A registration with its current attempt, in one statement: read one after the other,
- * a confirmation between the two would look like an expired ceremony. `sign_in` as of `findRegistration`.
+ * a confirmation between the two would look like an expired ceremony. `sign_in` as of `findRegistrations`.
  */
 export async function findByClaimToken(
   db: Database,
@@ -136,16 +111,25 @@ export async function lockByLink(db: DatabaseTransaction, tokenHash: Buffer): Pr
     .execute()
 }
 
-/** With the user's verified email and account at one of these issuers, and the database's clock. */
+type FoundRegistration = Registration & { sign_in: Account | null; now: Date }
+
 export async function findRegistration(
   db: Database,
   id: string,
-  signInIssuers: string[] = [],
-): Promise<(Registration & { sign_in: Account | null; now: Date }) | undefined> {
-  return await db
+): Promise<FoundRegistration | undefined> {
+  return (await findRegistrations(db, [id], []))[0]
+}
+
+/** In the order of their ids, with the user's verified email and account at one of these issuers, and the database's clock. */
+export async function findRegistrations(
+  db: Database,
+  ids: string[],
+  signInIssuers: string[],
+): Promise<(FoundRegistration | undefined)[]> {
+  const rows = await db
     .selectFrom('registrations')
     .leftJoin('users', 'users.id', 'registrations.user_id')
-    .where('registrations.id', '=', id)
+    .where(sql<boolean>`registrations.id = any(${ids})`)
     .select([
       ...REGISTRATION,
       issuerActive.as('issuer_active'),
@@ -153,7 +137,9 @@ export async function findRegistration(
       'users.email',
       dbNow.as('now'),
     ])
-    .executeTakeFirst()
+    .execute()
+  const found = new Map(rows.map((row) => [row.id, row]))
+  return ids.map((id) => found.get(id))
 }
 
 /**

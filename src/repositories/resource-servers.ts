@@ -1,16 +1,19 @@
 /** Who may introspect. */
+import { sql } from 'kysely'
 import type { Database } from './tables.js'
 
-export async function findResourceServerSecret(
+/** In the order of their ids. */
+export async function findResourceServerSecrets(
   db: Database,
-  id: string,
-): Promise<Buffer | undefined> {
-  const row = await db
+  ids: string[],
+): Promise<(Buffer | undefined)[]> {
+  const rows = await db
     .selectFrom('resource_servers')
-    .select('secret_hash')
-    .where('id', '=', id)
-    .executeTakeFirst()
-  return row?.secret_hash
+    .select(['id', 'secret_hash'])
+    .where(sql<boolean>`id = any(${ids})`)
+    .execute()
+  const found = new Map(rows.map(({ id, secret_hash }) => [id, secret_hash]))
+  return ids.map((id) => found.get(id))
 }
 
 /** False when the name is taken. */

@@ -1,19 +1,34 @@
 /** What revokes tokens; the tokens themselves are not stored. */
 import { sql } from 'kysely'
 import type { Account } from '../domain/token-person.js'
+import { announceAudit, type AuditEntry } from './audit-events.js'
 import { lastSignIn } from './sign-ins.js'
 import type { Database } from './tables.js'
 import { dbNow } from './time.js'
 
-/** True the first time. `exp` is the token's own end, in seconds since the epoch: after it the row has no use. */
-export async function revokeToken(db: Database, jti: string, exp: number): Promise<boolean> {
-  const row = await db
-    .insertInto('revoked_tokens')
-    .values({ jti, expires_at: new Date(exp * 1000) })
-    .onConflict((conflict) => conflict.column('jti').doNothing())
-    .returning('jti')
-    .executeTakeFirst()
-  return row !== undefined
+export interface RevokedToken {
+  jti: string
+  registration_id: string
+  /** The token's own end, in seconds since the epoch: after it the row has no use. */
+  exp: number
+  /** Who revokes it. */
+  address: string
+}
+
+/** One statement, and so one transaction, for what is revoked at the same moment; each that is new is audited, once. */
+export async function revokeTokens(db: Database, tokens: RevokedToken[]): Promise<void> {
+  const { rows } = await sql<AuditEntry>`
+    with asked as (
+      select distinct on (jti) jti, registration_id, address, to_timestamp(exp) as expires_at
+      from jsonb_to_recordset(${JSON.stringify(tokens)}) as token (jti text, registration_id text, exp float8, address inet)
+    ), revoked as (
+      insert into revoked_tokens (jti, expires_at) select jti, expires_at from asked order by jti
+      on conflict (jti) do nothing returning jti
+    )
+    insert into audit_events (event, registration_id, address, details)
+    select 'token.revoked', registration_id, address, jsonb_build_object('jti', jti) from asked join revoked using (jti)
+    returning event, registration_id, details`.execute(db)
+  announceAudit(db, rows)
 }
 
 export interface TokenStanding {
@@ -26,39 +41,60 @@ export interface TokenStanding {
   now: Date
 }
 
-/** Everything that decides whether an access token still counts, in one look. */
-export async function findTokenStanding(
-  db: Database,
-  registrationId: string,
-  jti: string,
-): Promise<TokenStanding | undefined> {
-  return await selectStanding(db, registrationId, jti).executeTakeFirst()
+/** What a token says of itself. */
+export interface TokenName {
+  registration_id: string
+  jti: string
 }
 
-/** The same look, and whom the token is for. Planning it takes three times as long, so it is for who needs to know. */
-export async function findTokenPerson(
+/** Everything that decides whether access tokens still count, in one look, in their order. */
+export async function findTokenStandings(
   db: Database,
-  registrationId: string,
-  jti: string,
+  tokens: TokenName[],
+): Promise<(TokenStanding | undefined)[]> {
+  return inOrder(tokens, await selectStandings(db, tokens).execute())
+}
+
+/** The same look, and whom the tokens are for. Planning it takes three times as long, so it is for who needs to know. */
+export async function findTokenPersons(
+  db: Database,
+  tokens: TokenName[],
   signInIssuers: string[],
-): Promise<(TokenStanding & { email: string | null; sign_in: Account | null }) | undefined> {
-  return await selectStanding(db, registrationId, jti)
+): Promise<((TokenStanding & { email: string | null; sign_in: Account | null }) | undefined)[]> {
+  const rows = await selectStandings(db, tokens)
     .leftJoin('users', 'users.id', 'registrations.user_id')
     .select(['users.email', lastSignIn(signInIssuers).as('sign_in')])
-    .executeTakeFirst()
+    .execute()
+  return inOrder(tokens, rows)
 }
 
-function selectStanding(db: Database, registrationId: string, jti: string) {
+function selectStandings(db: Database, tokens: TokenName[]) {
+  const asked = sql<
+    TokenName & { place: string }
+  >`unnest(${tokens.map(({ registration_id }) => registration_id)}::text[],
+    ${tokens.map(({ jti }) => jti)}::text[]) with ordinality`
   return db
-    .selectFrom('registrations')
-    .where('registrations.id', '=', registrationId)
+    .selectFrom(asked.as<'asked'>(sql`asked (registration_id, jti, place)`))
+    .innerJoin('registrations', 'registrations.id', 'asked.registration_id')
     .select([
+      'asked.place',
       'registrations.generation',
       'registrations.revoked_at',
       'registrations.claimed_at',
       'registrations.claim_expires_at',
       'registrations.set_aside_at',
-      sql<boolean>`exists (select from revoked_tokens where jti = ${jti})`.as('token_revoked'),
+      // Not `exists`, for which Postgres may read the whole table.
+      sql<boolean>`(select true from revoked_tokens where jti = asked.jti) is not null`.as(
+        'token_revoked',
+      ),
       dbNow.as('now'),
     ])
+}
+
+function inOrder<Row extends { place: string }>(
+  tokens: TokenName[],
+  rows: Row[],
+): (Row | undefined)[] {
+  const found = new Map(rows.map((row) => [Number(row.place), row]))
+  return tokens.map((_, i) => found.get(i + 1))
 }

@@ -18,7 +18,8 @@ import {
 import type { VerifiedIdJag } from '../plugins/id-jags.js'
 import { recordAudit } from '../repositories/audit-events.js'
 import { countRecentWrongCodes, startAttempt } from '../repositories/claim-attempts.js'
-import { findRegistration, insertRegistration } from '../repositories/registrations.js'
+import { insertRegistrations, type NewRegistration } from '../repositories/new-registrations.js'
+import { findRegistration } from '../repositories/registrations.js'
 import {
   awaitStepUp,
   bindSubject,
@@ -45,6 +46,7 @@ type Presented =
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { config, db, keys, ceremonies } = app
   const allScopes = Object.keys(config.SCOPES)
+  const insert = app.batched((rows: NewRegistration[]) => insertRegistrations(db, rows))
 
   app.post(
     '/agent/identity',
@@ -70,14 +72,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
 
   async function registerAnonymous(address: string) {
     const { row, claim_token } = newRegistration('anonymous', address)
-    const { generation, claim_expires_at } = await app.transaction(async (tx) => {
-      const inserted = await insertRegistration(tx, row)
-      await recordAudit(tx, { event: 'assertion.issued', registration_id: row.id, address })
-      return inserted
-    })
+    const { generation, claim_expires_at } = await insert(row)
     return {
       ...pendingAnswer(row, claim_token, claim_expires_at, allScopes),
-      ...(await assertion({ id: row.id, generation, email: null, claimed_at: null })),
+      ...assertion({ id: row.id, generation, email: null, claimed_at: null }),
       pre_claim_scopes: config.PRE_CLAIM_SCOPES,
     }
   }
@@ -92,11 +90,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     await reply.limit('ceremonies_per_hint', { key: hint.value, db })
     const { row, claim_token } = newRegistration('service_auth', address)
     const ceremony = ceremonies.mint(hinted(hint), address)
-    const { claim_expires_at } = await app.transaction(async (tx) => {
-      const inserted = await insertRegistration(tx, row)
-      await startAttempt(tx, row.id, ceremony.attempt)
-      return inserted
-    })
+    const { claim_expires_at } = await insert({ ...row, attempt: ceremony.attempt })
     return {
       ...pendingAnswer(row, claim_token, claim_expires_at, allScopes),
       claim: ceremony.block,
@@ -116,7 +110,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         return {
           registration_id: outcome.registration.id,
           registration_type: 'identity_assertion',
-          ...(await assertion(outcome.registration)),
+          ...assertion(outcome.registration),
           scopes: grantableScopes(allScopes, outcome.registration.scopes),
         }
     }
@@ -155,18 +149,21 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     return { kind: 'step_up', answer: { ...answer, claim: ceremony.block } }
   }
 
-  async function assertion(
+  function assertion(
     registration: Pick<Registration, 'id' | 'generation' | 'email' | 'claimed_at'>,
   ) {
     const { ISSUER, ASSERTION_TTL_SECONDS } = config
     const claims = assertionClaims(ISSUER, registration, ASSERTION_TTL_SECONDS, new Date())
     return {
-      identity_assertion: await keys.sign(ASSERTION_TYP, claims),
+      identity_assertion: keys.sign(ASSERTION_TYP, claims),
       assertion_expires: isoSeconds(claims.exp),
     }
   }
 
-  function newRegistration(registration_type: Registration['registration_type'], address: string) {
+  function newRegistration<Type extends Registration['registration_type']>(
+    registration_type: Type,
+    address: string,
+  ) {
     const claim_token = newSecret('clm_')
     const row = {
       id: newId('reg_'),

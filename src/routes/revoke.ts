@@ -8,11 +8,12 @@ import {
 } from '../domain/tokens.js'
 import { recordAudit } from '../repositories/audit-events.js'
 import { raiseGeneration } from '../repositories/registrations.js'
-import { revokeToken } from '../repositories/tokens.js'
+import { revokeTokens, type RevokedToken } from '../repositories/tokens.js'
 import { RevokeBody } from '../schemas/revoke.js'
 
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
-  const { config, keys } = app
+  const { config, db, keys } = app
+  const endToken = app.batched((tokens: RevokedToken[]) => revokeTokens(db, tokens))
 
   app.post(
     '/oauth2/revoke',
@@ -22,7 +23,11 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         typ: ACCESS_TOKEN_TYP,
         audience: config.RESOURCE,
       })
-      if (access.ok) await endToken(access.claims, address)
+      // By `jti`: the same token has several valid spellings, its text would be no key.
+      if (access.ok) {
+        const { jti, registration_id, exp } = access.claims
+        await endToken({ jti, registration_id, exp, address })
+      }
       const assertion = await keys.verify<AssertionClaims>(token, {
         typ: ASSERTION_TYP,
         audience: config.ISSUER,
@@ -33,19 +38,6 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       return reply.send()
     },
   )
-
-  /** By `jti`: the same token has several valid spellings, its text would be no key. */
-  async function endToken({ jti, exp, registration_id }: AccessTokenClaims, address: string) {
-    await app.transaction(async (tx) => {
-      if (await revokeToken(tx, jti, exp))
-        await recordAudit(tx, {
-          event: 'token.revoked',
-          registration_id,
-          address,
-          details: { jti },
-        })
-    })
-  }
 
   async function endGeneration({ sub, generation, jti }: AssertionClaims, address: string) {
     await app.transaction(async (tx) => {

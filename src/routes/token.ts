@@ -9,9 +9,13 @@ import { hashSecret } from '../domain/secrets.js'
 import { tokenSubjectIssuers, type Account } from '../domain/token-person.js'
 import * as tokens from '../domain/tokens.js'
 import { because, invalidRequest, OAuthError, refusalFor } from '../errors.js'
-import { recordAudit } from '../repositories/audit-events.js'
-import { recordPoll } from '../repositories/poll-states.js'
-import { findByClaimToken, findRegistration, useClaimToken } from '../repositories/registrations.js'
+import { recordAudit, type AuditEntry } from '../repositories/audit-events.js'
+import { recordPolls } from '../repositories/poll-states.js'
+import {
+  findByClaimToken,
+  findRegistrations,
+  useClaimToken,
+} from '../repositories/registrations.js'
 import { TokenAnswer, TokenBody } from '../schemas/token.js'
 
 export const JWT_BEARER_GRANT = 'urn:ietf:params:oauth:grant-type:jwt-bearer'
@@ -40,6 +44,13 @@ const POLL_REFUSALS: Record<PollReason, () => OAuthError> = {
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { config, db, keys } = app
   const subjectIssuers = tokenSubjectIssuers(config)
+  const polling = {
+    intervalSeconds: config.POLL_INTERVAL_SECONDS,
+    maxTries: config.USER_CODE_MAX_TRIES,
+  }
+  const find = app.batched((ids: string[]) => findRegistrations(db, ids, subjectIssuers))
+  const record = app.batched((entries: AuditEntry[]) => recordAudit(db, ...entries))
+  const recordPoll = app.batched((hashes: Buffer[]) => recordPolls(db, hashes, polling))
 
   app.post(
     '/oauth2/token',
@@ -68,34 +79,34 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     })
     if (!verified.ok) throw invalidGrant(verified.reason)
     const { sub, generation } = verified.claims
-    const registration = await findRegistration(db, sub, subjectIssuers)
+    const registration = await find(sub)
     if (!registration) throw invalidGrant('unknown_registration')
     if (!registration.issuer_active) throw invalidGrant('provider_not_trusted')
     if (!isAlive(registration, generation, registration.now))
       throw invalidGrant('superseded_or_ended')
     const token = accessToken(registration, parameters)
-    await recordAudit(db, tokenIssued(token.claims, address))
-    return await tokenAnswer(token)
+    await record(tokenIssued(token.claims, address))
+    return tokenAnswer(token)
   }
 
   /** The profile's claim grant. */
   async function pollClaim(parameters: Parameters, reply: FastifyReply) {
     const { address } = reply.request
     if (!parameters.claim_token) throw invalidRequest('claim_token is required.')
-    const state = await findByClaimToken(db, hashSecret(parameters.claim_token), subjectIssuers)
+    const hash = hashSecret(parameters.claim_token)
+    const poll = await recordPoll(hash)
+    if (poll === 'slow_down')
+      throw refuse('slow_down', 'Polled too early. Wait 5 seconds longer from now on.')
+    if (poll === 'pending') throw refusalFor(POLL_REFUSALS, 'pending')
+    const state = poll === 'other' && (await findByClaimToken(db, hash, subjectIssuers))
     if (!state) {
       await reply.limit('unknown_claim_tokens_per_ip')
       throw refuse('expired_token', 'This claim token is not valid any more.', 'unknown')
     }
     const { registration, attempt, now } = state
+    // Again, since something may have changed in between.
     const decision = decidePoll(registration, attempt, config.USER_CODE_MAX_TRIES, now)
-    if (!decision.ok) {
-      if (decision.reason !== 'pending') throw refusalFor(POLL_REFUSALS, decision.reason)
-      const { slow_down } = await recordPoll(db, registration.id, config.POLL_INTERVAL_SECONDS)
-      if (slow_down)
-        throw refuse('slow_down', 'Polled too early. Wait 5 seconds longer from now on.')
-      throw refusalFor(POLL_REFUSALS, 'pending')
-    }
+    if (!decision.ok) throw refusalFor(POLL_REFUSALS, decision.reason)
     const token = accessToken(registration, parameters)
     const claims = tokens.assertionClaims(
       config.ISSUER,
@@ -113,8 +124,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       )
     })
     return {
-      ...(await tokenAnswer(token)),
-      identity_assertion: await keys.sign(tokens.ASSERTION_TYP, claims),
+      ...tokenAnswer(token),
+      identity_assertion: keys.sign(tokens.ASSERTION_TYP, claims),
       assertion_expires: tokens.isoSeconds(claims.exp),
     }
   }
@@ -146,9 +157,9 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     }
   }
 
-  async function tokenAnswer({ claims, restricted }: ReturnType<typeof accessToken>) {
+  function tokenAnswer({ claims, restricted }: ReturnType<typeof accessToken>) {
     return {
-      access_token: await keys.sign(tokens.ACCESS_TOKEN_TYP, claims),
+      access_token: keys.sign(tokens.ACCESS_TOKEN_TYP, claims),
       token_type: 'Bearer' as const,
       expires_in: claims.exp - claims.iat,
       scope: claims.scope,

@@ -1,0 +1,49 @@
+/** One statement for what many requests ask at the same moment: on the busiest paths a statement costs more than its rows. */
+
+/** More would make the first of them wait for the last. */
+const MOST_INPUTS = 100
+/** So that one that waits for a lock holds up no more than its own. */
+const MOST_UNDER_WAY = 2
+
+interface Waiting<Input, Output> {
+  input: Input
+  resolve(output: Output): void
+  reject(error: unknown): void
+}
+
+/**
+ * Calls of the function that this returns become one call of `load`, which answers in the order of its inputs. When it
+ * fails, all who were in it fail: inputs must be such that each could be loaded alone.
+ */
+export function batched<Input, Output>(
+  load: (inputs: Input[]) => Promise<Output[] | void>,
+): (input: Input) => Promise<Output> {
+  const waiting: Waiting<Input, Output>[] = []
+  let underWay = 0
+  let scheduled = false
+
+  function start(): void {
+    scheduled = false
+    while (waiting.length > 0 && underWay < MOST_UNDER_WAY) void run(waiting.splice(0, MOST_INPUTS))
+  }
+
+  async function run(batch: Waiting<Input, Output>[]): Promise<void> {
+    underWay += 1
+    try {
+      const outputs = await load(batch.map(({ input }) => input))
+      batch.forEach(({ resolve }, i) => resolve(outputs?.[i] as Output))
+    } catch (error) {
+      for (const { reject } of batch) reject(error)
+    } finally {
+      underWay -= 1
+      start()
+    }
+  }
+
+  return (input) => {
+    // Whatever else came in the same turn of the event loop joins.
+    if (!scheduled) setImmediate(start)
+    scheduled = true
+    return new Promise((resolve, reject) => waiting.push({ input, resolve, reject }))
+  }
+}

@@ -1,0 +1,52 @@
+/** Registrations that begin without a provider: each waits for a person, with its first ceremony or with an assertion. */
+import { sql } from 'kysely'
+import { announceAudit, auditInsert, type AuditEntry } from './audit-events.js'
+import { attemptEvents, attemptInsert, type NewAttempt } from './claim-attempts.js'
+import type { Database } from './tables.js'
+
+export interface NewRegistration {
+  id: string
+  registration_type: 'anonymous' | 'service_auth'
+  claim_token_hash: Buffer
+  claim_window_seconds: number
+  created_from: string
+  /** Without one the registration has an assertion at once. */
+  attempt?: NewAttempt
+}
+
+/**
+ * One statement, and so one transaction, for what several agents ask at the same moment; one text, however many they
+ * are. In the order of the rows.
+ */
+export async function insertRegistrations(
+  db: Database,
+  rows: NewRegistration[],
+): Promise<{ generation: number; claim_expires_at: Date }[]> {
+  const registrations = rows.map(({ attempt: _, claim_token_hash, ...columns }) => ({
+    ...columns,
+    claim_token_hash: claim_token_hash.toString('hex'),
+  }))
+  const attempts = rows.flatMap(({ id, attempt }) => (attempt ? [{ of: id, attempt }] : []))
+  const events = rows.flatMap(eventsOf)
+  const { rows: made } = await sql<{ id: string; generation: number; claim_expires_at: Date }>`
+    with made as (
+      insert into registrations (id, registration_type, claim_token_hash, claim_expires_at, created_from)
+      select id, registration_type, decode(claim_token_hash, 'hex'),
+        now() + make_interval(secs => claim_window_seconds), created_from
+      from jsonb_to_recordset(${JSON.stringify(registrations)}) as made (id text, registration_type text,
+        claim_token_hash text, claim_window_seconds float8, created_from inet)
+      returning id, generation, claim_expires_at
+    ), started as (${attemptInsert(attempts)}), told as (${auditInsert(events)})
+    select * from made`.execute(db)
+  announceAudit(db, events)
+  const found = new Map(made.map((row) => [row.id, row]))
+  return rows.map(({ id }) => found.get(id)!)
+}
+
+function eventsOf({ id, registration_type, created_from, attempt }: NewRegistration): AuditEntry[] {
+  const of = { registration_id: id, address: created_from }
+  return [
+    { event: 'registration.created', ...of, details: { registration_type } },
+    ...(attempt ? attemptEvents(id, attempt) : [{ event: 'assertion.issued' as const, ...of }]),
+  ]
+}
