@@ -9,6 +9,7 @@ import Fastify, {
 import { randomUUID } from 'node:crypto'
 import type { Config } from './config.js'
 import { clientError } from './client-error.js'
+import { logOutput } from './log.js'
 import { jsonErrors, oauthBody, profileBody } from './errors.js'
 import bearer from './plugins/bearer.js'
 import brand from './plugins/brand.js'
@@ -67,7 +68,7 @@ const COOKIE = { path: '/', httpOnly: true, secure: true, sameSite: 'lax' } as c
 
 export async function buildApp(config: Config): Promise<FastifyInstance> {
   const app = Fastify({
-    logger: { level: config.LOG_LEVEL, serializers: { req: loggedRequest } },
+    logger: { level: config.LOG_LEVEL, serializers: { req: loggedRequest }, stream: logOutput },
     logController: requestLog,
     bodyLimit: BODY_LIMIT,
     trustProxy: trustProxy(config.TRUST_PROXY),
@@ -196,6 +197,7 @@ function trustProxy(
  * A path up to the first thing that is in none of ours: links of people carry their token in the query, and what passes
  * them on may encode its `?`; and no name is as long as a secret.
  */
-function loggedRequest({ method, url, ip }: FastifyRequest) {
-  return { method, url: url.replace(/([^\w./~-]|[\w-]{40}).*/s, ''), remoteAddress: ip }
+function loggedRequest({ method, url, ip, routeOptions }: FastifyRequest) {
+  const path = url === routeOptions.url ? url : url.replace(/([^\w./~-]|[\w-]{40}).*/s, '')
+  return { method, url: path, remoteAddress: ip }
 }

@@ -7,6 +7,7 @@ const ROOT = join(import.meta.dirname, '../..')
 /** The files directly in src/; every other file belongs to the part that its folder is named after. */
 const PARTS: Record<string, string> = {
   'app.ts': 'app',
+  'batched.ts': 'setup',
   'cli.ts': 'cli',
   'cli-audit.ts': 'cli',
   'cli-doctor.ts': 'cli',
@@ -32,6 +33,7 @@ const PARTS: Record<string, string> = {
   'embedded.ts': 'setup',
   'errors.ts': 'errors',
   'key-store.ts': 'key-store',
+  'log.ts': 'setup',
   'migrations.ts': 'setup',
   'open-database.ts': 'setup',
   'plugins/jwks-fetch.ts': 'fetch',

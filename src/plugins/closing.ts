@@ -25,7 +25,10 @@ export default fp(
       unused.add(socket)
       socket.once('close', () => unused.delete(socket))
     })
-    app.addHook('onRequest', async ({ raw }) => void unused.delete(raw.socket))
+    app.addHook('onRequest', ({ raw }, _reply, done) => {
+      unused.delete(raw.socket)
+      done()
+    })
 
     app.readiness.push(async () => {
       if (draining) throw new Error('This replica is stopping')
@@ -39,8 +42,9 @@ export default fp(
       ).unref()
       setTimeout(() => app.server.closeAllConnections(), ANSWER_WITHIN_MS).unref()
     })
-    app.addHook('onSend', async (_request, reply) => {
+    app.addHook('onSend', (_request, reply, _payload, done) => {
       if (draining) reply.header('connection', 'close')
+      done()
     })
   },
   { name: 'closing', dependencies: ['readiness'] },

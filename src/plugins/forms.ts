@@ -6,10 +6,11 @@ export default fp(
   async (app) => {
     await app.register(formbody)
     // A parameter without a value counts as omitted; a repeated one stays an array, for the schema to refuse.
-    app.addHook('preValidation', async ({ body }) => {
+    app.addHook('preValidation', ({ body }, _reply, done) => {
       const parameters = body as Record<string, string | string[]> | undefined
       for (const [name, value] of Object.entries(parameters ?? {}))
         if (value === '') delete parameters![name]
+      done()
     })
   },
   { name: 'forms' },

@@ -1,7 +1,7 @@
 /** What HTTP asks of every surface (PROTOCOL §3): 404, 405 and OPTIONS, CORS, caching, request bodies' encodings. */
 import { isIP } from 'node:net'
 import { createGunzip } from 'node:zlib'
-import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyReply, FastifyRequest, RequestPayload } from 'fastify'
 import fp from 'fastify-plugin'
 import { OAuthError } from '../errors.js'
 
@@ -31,28 +31,34 @@ export default fp(
     })
 
     // Before bodies are read: a wrong method is 405 whatever it carries.
-    app.addHook('onRequest', async (request, reply) => {
+    app.addHook('onRequest', (request, reply, done) => {
       reply.header('cache-control', 'no-store')
       reply.header('x-content-type-options', 'nosniff')
       reply.header('x-request-id', request.id)
-      if (!request.is404) {
-        if (request.routeOptions.config.cors) allowAnyOrigin(reply)
-        return
-      }
+      if (request.is404) return unrouted(request, reply, done)
+      if (request.routeOptions.config.cors) allowAnyOrigin(reply)
+      done()
+    })
+
+    function unrouted(
+      request: FastifyRequest,
+      reply: FastifyReply,
+      done: (error?: Error) => void,
+    ): void {
       const path = paths.get(request.url.split('?', 1)[0] as string)
-      if (!path) throw new OAuthError(404, 'not_found', 'There is nothing at this address.')
+      if (!path) return done(new OAuthError(404, 'not_found', 'There is nothing at this address.'))
       if (path.cors) allowAnyOrigin(reply)
       const allow = [...path.methods].toSorted().join(', ')
       if (request.method !== 'OPTIONS')
-        throw new OAuthError(405, 'method_not_allowed', `Use ${allow}.`, { allow })
+        return done(new OAuthError(405, 'method_not_allowed', `Use ${allow}.`, { allow }))
       if (path.cors)
         reply.headers({
           'access-control-allow-methods': allow,
           'access-control-allow-headers': 'content-type, authorization',
           'access-control-max-age': '86400',
         })
-      return reply.code(204).header('allow', allow).send()
-    })
+      void reply.code(204).header('allow', allow).send()
+    }
 
     app.decorateRequest('address', {
       getter(this: FastifyRequest) {
@@ -60,35 +66,40 @@ export default fp(
       },
     })
 
-    app.addHook('preParsing', async (request, reply, payload) => {
+    app.addHook('preParsing', (request, reply, payload, done) => {
       // Here, not at onRequest: by now the surface has set what all of its answers carry.
       if (request.url.length > MAX_URL_LENGTH)
-        throw new OAuthError(414, 'invalid_request', 'The URL is too long.')
-      const { 'content-type': type = '', 'content-encoding': encoding = 'identity' } =
-        request.headers
+        return done(new OAuthError(414, 'invalid_request', 'The URL is too long.'))
+      const { 'content-type': type = '', 'content-encoding': encoding } = request.headers
       const charset = /;\s*charset="?([^";\s]*)/i.exec(type)?.[1] ?? 'utf-8'
       if (!/^utf-?8$/i.test(charset))
-        throw new OAuthError(415, 'invalid_request', 'Only UTF-8 is understood.')
-      if (/^identity$/i.test(encoding)) return payload
+        return done(new OAuthError(415, 'invalid_request', 'Only UTF-8 is understood.'))
+      if (encoding === undefined || /^identity$/i.test(encoding)) return done(null, payload)
       if (!/^(x-)?gzip$/i.test(encoding))
-        throw new OAuthError(415, 'invalid_request', 'This content encoding is not understood.', {
-          'accept-encoding': 'gzip',
-        })
-      // Fastify holds what comes out of here to the body limit, and compares this count with Content-Length.
-      const unzipped = Object.assign(createGunzip(), { receivedEncodedLength: 0 })
-      payload.on('data', (chunk: Buffer) => (unzipped.receivedEncodedLength += chunk.length))
-      payload.on('error', (error) => unzipped.destroy(error))
-      // Nobody may be reading: no parser, or the limit is passed. An error that nobody hears would end the process.
-      unzipped.on('error', () => {})
-      reply.raw.on('close', () => {
-        unzipped.destroy()
-        payload.resume()
-      })
-      return payload.pipe(unzipped)
+        return done(
+          new OAuthError(415, 'invalid_request', 'This content encoding is not understood.', {
+            'accept-encoding': 'gzip',
+          }),
+        )
+      done(null, unzipped(payload, reply))
     })
   },
   { name: 'http' },
 )
+
+/** Fastify holds what comes out to the body limit, and compares the count of what came in with Content-Length. */
+function unzipped(payload: RequestPayload, reply: FastifyReply): RequestPayload {
+  const unzipped = Object.assign(createGunzip(), { receivedEncodedLength: 0 })
+  payload.on('data', (chunk: Buffer) => (unzipped.receivedEncodedLength += chunk.length))
+  payload.on('error', (error) => unzipped.destroy(error))
+  // Nobody may be reading: no parser, or the limit is passed. An error that nobody hears would end the process.
+  unzipped.on('error', () => {})
+  reply.raw.on('close', () => {
+    unzipped.destroy()
+    payload.resume()
+  })
+  return payload.pipe(unzipped)
+}
 
 /** `192.0.2.1:443`, `[2001:db8::1]:443`, `fe80::1%eth0`, `::ffff:192.0.2.1` → the address alone. */
 function bareAddress(text: string | undefined): string | undefined {
