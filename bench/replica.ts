@@ -7,7 +7,11 @@ import { freePort } from './postgres.js'
 import { pinned } from './cores.js'
 import type { Scope } from './scope.js'
 
+const PROJECT = join(import.meta.dirname, '../..')
 export const SERVER = join(import.meta.dirname, '../src/server.js')
+/** As npm start has them: `node --flag … dist/src/server.js`. */
+const START = JSON.parse(readFileSync(join(PROJECT, 'package.json'), 'utf8')).scripts.start
+const FLAGS = String(START).split(' ').slice(1, -1)
 const READY_WITHIN_MS = 60_000
 
 export interface Replica {
@@ -52,7 +56,7 @@ export async function makeReplica(
     async start() {
       if (over) return
       const { PATH } = process.env
-      const command = pinned(cores, [process.execPath, ...nodeArguments, server])
+      const command = pinned(cores, [process.execPath, ...FLAGS, ...nodeArguments, server])
       child = spawn(command[0]!, command.slice(1), {
         env: { PATH, ...env, PORT: String(port) },
         stdio: ['ignore', log, log],
