@@ -89,16 +89,16 @@ export default fp(
 
 /** Fastify holds what comes out to the body limit, and compares the count of what came in with Content-Length. */
 function unzipped(payload: RequestPayload, reply: FastifyReply): RequestPayload {
-  const unzipped = Object.assign(createGunzip(), { receivedEncodedLength: 0 })
-  payload.on('data', (chunk: Buffer) => (unzipped.receivedEncodedLength += chunk.length))
-  payload.on('error', (error) => unzipped.destroy(error))
+  const plain = Object.assign(createGunzip(), { receivedEncodedLength: 0 })
+  payload.on('data', (chunk: Buffer) => (plain.receivedEncodedLength += chunk.length))
+  payload.on('error', (error) => plain.destroy(error))
   // Nobody may be reading: no parser, or the limit is passed. An error that nobody hears would end the process.
-  unzipped.on('error', () => {})
+  plain.on('error', () => {})
   reply.raw.on('close', () => {
-    unzipped.destroy()
+    plain.destroy()
     payload.resume()
   })
-  return payload.pipe(unzipped)
+  return payload.pipe(plain)
 }
 
 /** `192.0.2.1:443`, `[2001:db8::1]:443`, `fe80::1%eth0`, `::ffff:192.0.2.1` → the address alone. */

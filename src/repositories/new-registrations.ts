@@ -22,9 +22,12 @@ export async function insertRegistrations(
   db: Database,
   rows: NewRegistration[],
 ): Promise<{ generation: number; claim_expires_at: Date }[]> {
-  const registrations = rows.map(({ attempt: _, claim_token_hash, ...columns }) => ({
-    ...columns,
-    claim_token_hash: claim_token_hash.toString('hex'),
+  const registrations = rows.map((row) => ({
+    id: row.id,
+    registration_type: row.registration_type,
+    claim_token_hash: row.claim_token_hash.toString('hex'),
+    claim_window_seconds: row.claim_window_seconds,
+    created_from: row.created_from,
   }))
   const attempts = rows.flatMap(({ id, attempt }) => (attempt ? [{ of: id, attempt }] : []))
   const events = rows.flatMap(eventsOf)
