@@ -81,5 +81,5 @@ export async function retried<Result>(work: () => Promise<Result>, tries = 5): P
 }
 
 function isBusy(error: unknown): boolean {
-  return BUSY.includes((error as { code?: string }).code ?? '')
+  return BUSY.includes(String((error as { code?: unknown }).code))
 }

@@ -1,7 +1,7 @@
 /** `registrar revoke-all`: what an incident hits ends everywhere, and nothing else does. */
 import type pg from 'pg'
 import { test, type Test } from 'tap'
-import { endAll } from '../src/cli-revocations.js'
+import { endAll, retried } from '../src/cli-revocations.js'
 import { addRevokeAllCommand } from '../src/cli-revoke-all.js'
 import { beginning, targets } from '../src/repositories/revocation-targets.js'
 import {
@@ -236,4 +236,32 @@ test('what others hold is left for later, then waited for, and at last said to l
   t.match(stderr, /^Some are held by others all the time, and live on\. Run it again\.$/m)
   t.equal(await count(pool, 'registrations where revoked_at is null'), 1)
   await release()
+})
+
+test('what fails for another reason than that somebody holds it is not tried again', async (t) => {
+  const { app, pool } = await testApp(t)
+  const { registration_id: id } = await registerAnonymous(app)
+  const holder = await pool.connect()
+  await holder.query('begin')
+  await holder.query('select from registrations where id = $1 for update', [id])
+  let passes = 0
+  const batches = async function* () {
+    passes += 1
+    // Held, until each is taken in turn.
+    yield { ids: [passes <= 3 ? id : '\0'], subjects: [] }
+  }
+  await t.rejects(endAll(app.db, batches, DETAILS), { code: '22021' })
+  t.equal(passes, 4)
+  await holder.query('rollback')
+  holder.release()
+
+  let tries = 0
+  const failing = (code: string) => () => {
+    tries += 1
+    return Promise.reject(Object.assign(new Error(code), { code }))
+  }
+  await t.rejects(retried(failing('22021')), { code: '22021' })
+  t.equal(tries, 1)
+  await t.rejects(retried(failing('55P03')), { code: '55P03' })
+  t.equal(tries, 6)
 })
