@@ -116,7 +116,7 @@ test('a database that is empty, newer, read-only, unsafe, full or another time',
   await pool.query(`alter database ${database} connection limit -1`)
 
   const role = `${database}_reader`
-  await pool.query(`create role ${role} login`)
+  await pool.query(`create role ${role} login password 'reader'`)
   t.teardown(async () => {
     const admin = new pg.Client({ connectionString: process.env.TEST_DATABASE_URL! })
     await admin.connect()
@@ -126,6 +126,7 @@ test('a database that is empty, newer, read-only, unsafe, full or another time',
   await pool.query(`grant select on all tables in schema public to ${role}`)
   const reader = new URL(env.DATABASE_URL)
   reader.username = role
+  reader.password = 'reader'
   t.match(await examined(t, { ...env, DATABASE_URL: reader.href }), {
     privileges: { status: 'fault', found: 'permission denied for table signing_keys' },
     keys: { status: 'ok' },
