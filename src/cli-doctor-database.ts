@@ -2,7 +2,7 @@
 import type pg from 'pg'
 import { attempt, fault, notChecked, ok, warning, type Check } from './cli-doctor-check.js'
 import type { Config } from './config.js'
-import { clockDistance, requireWritable } from './database.js'
+import { clockDistance, CONNECTIONS, isSameTime, requireWritable } from './database.js'
 import { otherDeployment } from './domain/deployment.js'
 import { migrationStatus } from './migrations.js'
 import { findIssuerOfDatabase } from './repositories/deployment.js'
@@ -16,8 +16,6 @@ export interface Connected {
 }
 
 const OLDEST = 150_000
-/** Of a replica. */
-const CONNECTIONS = 10
 
 const REACH =
   'start Postgres, and correct DATABASE_URL: host, port, database, user, password; this machine must be let in (pg_hba.conf, firewall)'
@@ -105,8 +103,7 @@ export function clock({ pool }: Connected, allowedSeconds: number | undefined): 
     if (allowedSeconds === undefined) return notChecked(name, 'CLOCK_SKEW_SECONDS')
     const seconds = await clockDistance(pool)
     const found = `this clock and the database's are ${seconds.toFixed(1)} s apart`
-    // Tokens are dated in whole seconds.
-    return seconds <= allowedSeconds + 1
+    return isSameTime(seconds, allowedSeconds)
       ? ok(name, found)
       : fault(
           name,

@@ -2,7 +2,7 @@
 import { attempt, fault, ok, warning, type Check } from './cli-doctor-check.js'
 import { isKnown, isOwnDatabase } from './domain/secret-list.js'
 import { openSigningKey } from './domain/signing-key.js'
-import { FOREIGN_SECRET, sealedUnderAnother } from './key-store.js'
+import { FOREIGN_SECRET, keyInTurn, sealedUnderAnother } from './key-store.js'
 import { listSecretFingerprints } from './repositories/secret-fingerprints.js'
 import { publishedKeys, type SigningKeyRow } from './repositories/signing-keys.js'
 import type { Database } from './repositories/tables.js'
@@ -22,7 +22,7 @@ export async function keys(db: Database, readSecrets: () => Buffer[]): Promise<K
   const first = await attempt(name, 'see what the database says', async () => {
     const published = await publishedKeys(db)
     const secrets = readSecrets()
-    const signing = published.findLast(({ status }) => status === 'signing') ?? published.at(-1)
+    const signing = keyInTurn(published)
     if (signing) seen.kid = signing.kid
     const known = await listSecretFingerprints(db)
     if (!isOwnDatabase(secrets, known, published)) return fault(name, FOREIGN_SECRET, OTHER_SECRET)

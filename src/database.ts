@@ -7,6 +7,8 @@ import pg from 'pg'
 import { pendingMigrations } from './migrations.js'
 import type { Database, DatabaseTransaction, Tables } from './repositories/tables.js'
 
+/** Of a replica, at most. */
+export const CONNECTIONS = 10
 const TIMEOUTS = {
   connectionTimeoutMillis: 3_000,
   statement_timeout: 5_000,
@@ -138,9 +140,14 @@ export async function clockDistance(pool: pg.Pool): Promise<number> {
 /** @throws when the database's clock is not ours: times are the database's, tokens are dated by us. */
 export async function requireSameTime(pool: pg.Pool, skewSeconds: number): Promise<void> {
   const seconds = await clockDistance(pool)
-  // Tokens are dated in whole seconds.
-  if (seconds > skewSeconds + 1)
+  if (!isSameTime(seconds, skewSeconds))
     throw new Error(`This clock and the database's are ${Math.round(seconds)} s apart`)
+}
+
+/** Clocks so many seconds apart. */
+export function isSameTime(seconds: number, skewSeconds: number): boolean {
+  // Tokens are dated in whole seconds.
+  return seconds <= skewSeconds + 1
 }
 
 /** What an operator can mend, in a sentence. A host with several addresses fails with several errors, and no words. */

@@ -50,8 +50,7 @@ export async function findKeys(
   const under = secretList.sealingSecret(secrets, known)
   await reseal(db, secrets, keys, under, known)
 
-  // The clock of a database that took over may be behind.
-  const signing = keys.findLast(({ status }) => status === 'signing') ?? keys.at(-1)!
+  const signing = keyInTurn(keys)!
   const { kid } = signing
   const published = keys.map(({ public_jwk }) => public_jwk)
   const opened = openSigningKey(secrets, signing)
@@ -59,6 +58,13 @@ export async function findKeys(
   if (signing.token_lifetime_seconds < lifetimeSeconds)
     await signingKeys.raiseTokenLifetime(db, kid, lifetimeSeconds)
   return { ok: true, published, signing: { kid, privateJwk: JSON.parse(opened.privateJwk) } }
+}
+
+/** Of the published keys the one to sign with. The clock of a database that took over may be behind all turns. */
+export function keyInTurn(
+  published: signingKeys.SigningKeyRow[],
+): signingKeys.SigningKeyRow | undefined {
+  return published.findLast(({ status }) => status === 'signing') ?? published.at(-1)
 }
 
 async function find(db: Database): Promise<Found> {

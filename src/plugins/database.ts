@@ -4,6 +4,7 @@ import type pg from 'pg'
 import { batched } from '../batched.js'
 import {
   connect,
+  CONNECTIONS,
   inTransaction,
   requireMigrations,
   requireSameTime,
@@ -23,8 +24,6 @@ declare module 'fastify' {
     pool: Pick<pg.Pool, 'totalCount' | 'idleCount' | 'waitingCount' | 'options'>
   }
 }
-
-const CONNECTIONS = 10
 
 export default fp(
   async (app) => {
