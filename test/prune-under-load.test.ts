@@ -22,11 +22,11 @@ test('C49, C54: 100,000 expired registrations are told of once each, beside two 
   )
   const [one, two] = [(await testReplica(t, url)).app, (await testReplica(t, url)).app]
   const [A, B] = [await listening(one), await listening(two)]
-  let over = false
+  const sweeping = new AbortController()
   const answers = new Map<string, number>()
   const saw = (what: string) => answers.set(what, (answers.get(what) ?? 0) + 1)
   const work = async (app: Sender, name: string) => {
-    for (let round = 0; !over; round += 1) {
+    for (let round = 0; !sweeping.signal.aborted; round += 1) {
       const registered = await postJson(app, '/agent/identity', { type: 'anonymous' })
       saw(`registered ${registered.statusCode}`)
       const { identity_assertion } = registered.json()
@@ -41,7 +41,7 @@ test('C49, C54: 100,000 expired registrations are told of once each, beside two 
   // Beside the sweepers of both replicas.
   while ((await recorded()) < EXPIRED || (await left()) > 0)
     await Promise.all([prune(one.db, undefined), prune(two.db, undefined)])
-  over = true
+  sweeping.abort()
   await Promise.all(workers)
   t.same(
     [...answers.keys()].toSorted(),
