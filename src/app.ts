@@ -30,7 +30,7 @@ import limits from './plugins/limits.js'
 import metrics from './plugins/metrics.js'
 import oidc from './plugins/oidc.js'
 import pages from './plugins/pages.js'
-import requests, { requestLog } from './plugins/requests.js'
+import requests, { loggedRequest, requestLog } from './plugins/requests.js'
 import sealedCookies from './plugins/sealed-cookies.js'
 import securityEvents from './plugins/security-events.js'
 import sessions from './plugins/sessions.js'
@@ -191,13 +191,4 @@ function trustProxy(
   const [first] = proxies
   if (first === undefined) return false
   return /^\d+$/.test(first) ? (_address, hop) => hop < Number(first) : proxies
-}
-
-/**
- * A path up to the first thing that is in none of ours: links of people carry their token in the query, and what passes
- * them on may encode its `?`; and no name is as long as a secret.
- */
-function loggedRequest({ method, url, ip, routeOptions }: FastifyRequest) {
-  const path = url === routeOptions.url ? url : url.replace(/([^\w./~-]|[\w-]{40}).*/s, '')
-  return { method, url: path, remoteAddress: ip }
 }

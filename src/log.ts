@@ -4,15 +4,29 @@
  */
 import { pino } from 'pino'
 
-const CHUNK_BYTES = 4_096
+const CHUNK_LENGTH = 4_096
 /** What a killed process may leave untold; one that ends tells all. */
 const FLUSH_EVERY_MS = 100
 
-export const logOutput = pino.destination({
-  dest: 1,
-  sync: true,
-  minLength: CHUNK_BYTES,
-  periodicFlush: FLUSH_EVERY_MS,
-})
+const output = pino.destination({ dest: 1, sync: true })
+let lines: string[] = []
+let length = 0
 
-process.once('exit', () => logOutput.flushSync())
+export const logOutput = {
+  write(line: string): void {
+    lines.push(line)
+    length += line.length
+    if (length >= CHUNK_LENGTH) flush()
+  },
+}
+
+function flush(): void {
+  if (length === 0) return
+  const chunk = lines.join('')
+  lines = []
+  length = 0
+  output.write(chunk)
+}
+
+setInterval(flush, FLUSH_EVERY_MS).unref()
+process.once('exit', flush)

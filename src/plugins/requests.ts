@@ -1,8 +1,11 @@
 /** One line in the log for each request, when it has ended; metrics and traces are told of it at the same moment. */
+import { hostname } from 'node:os'
 import { LogController, type FastifyReply, type FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
+import type { Logger } from 'pino'
 import { outcomeOf, surfaceOf, type Outcome, type Surface } from '../domain/outcome.js'
 import type { Refusal } from '../errors.js'
+import { logOutput } from '../log.js'
 
 export interface Ending {
   surface: Surface
@@ -33,10 +36,13 @@ export const requestLog = Object.assign(new LogController(), {
   requestCompleted() {},
 })
 
+const PROCESS = `"pid":${process.pid},"hostname":${JSON.stringify(hostname())}`
+
 export default fp(
   async (app) => {
     const below = new URL(app.config.ISSUER).pathname.replace(/\/$/, '')
-    app.decorate('endings', [writeLine])
+    const logged = (app.log as Logger).isLevelEnabled('info')
+    app.decorate('endings', logged ? [writeLine] : [])
     app.decorate('endUnrouted', (request, reply) => end(request, reply, 'none'))
     app.decorateRequest('refusal', undefined)
 
@@ -74,16 +80,24 @@ export default fp(
   { name: 'requests' },
 )
 
+/** As pino would write it, which takes it twice as long. What can hold what JSON escapes goes by JSON.stringify. */
 function writeLine({ surface, outcome, refusal, answer }: Ending, request: FastifyRequest): void {
-  request.log.info(
-    {
-      req: request,
-      res: answer && { statusCode: answer.status },
-      responseTime: answer?.milliseconds,
-      surface,
-      outcome,
-      ...refusal,
-    },
-    answer ? 'request completed' : 'request aborted',
+  const req = JSON.stringify(loggedRequest(request))
+  const res = answer
+    ? `"res":{"statusCode":${answer.status}},"responseTime":${answer.milliseconds},`
+    : ''
+  const why = refusal ? `${JSON.stringify(refusal).slice(1, -1)},` : ''
+  logOutput.write(
+    `{"level":30,"time":${Date.now()},${PROCESS},"reqId":"${request.id}","req":${req},${res}"surface":"${surface}",` +
+      `"outcome":"${outcome}",${why}"msg":"request ${answer ? 'completed' : 'aborted'}"}\n`,
   )
+}
+
+/**
+ * Of a path the part up to the first thing that is in none of ours: links of people carry their token in the query, and
+ * what passes them on may encode its `?`; and no name is as long as a secret.
+ */
+export function loggedRequest({ method, url, ip, routeOptions }: FastifyRequest) {
+  const path = url === routeOptions.url ? url : url.replace(/([^\w./~-]|[\w-]{40}).*/s, '')
+  return { method, url: path, remoteAddress: ip }
 }
