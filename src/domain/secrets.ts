@@ -1,7 +1,7 @@
 /** Identifiers and secrets, and the only forms of them that are stored (PROTOCOL §2). */
 import {
-  createHash,
   createHmac,
+  hash,
   hkdfSync,
   randomBytes,
   randomInt,
@@ -33,7 +33,7 @@ export function newUserCode(): string {
 
 /** How secrets of 256 random bits are stored and looked up. */
 export function hashSecret(secret: string): Buffer {
-  return createHash('sha256').update(secret).digest()
+  return hash('sha256', secret, 'buffer')
 }
 
 /**

@@ -41,8 +41,7 @@ const PROCESS = `"pid":${process.pid},"hostname":${JSON.stringify(hostname())}`
 export default fp(
   async (app) => {
     const below = new URL(app.config.ISSUER).pathname.replace(/\/$/, '')
-    const logged = (app.log as Logger).isLevelEnabled('info')
-    app.decorate('endings', logged ? [writeLine] : [])
+    app.decorate('endings', [writeLine])
     app.decorate('endUnrouted', (request, reply) => end(request, reply, 'none'))
     app.decorateRequest('refusal', undefined)
 
@@ -82,6 +81,7 @@ export default fp(
 
 /** As pino would write it, which takes it twice as long. What can hold what JSON escapes goes by JSON.stringify. */
 function writeLine({ surface, outcome, refusal, answer }: Ending, request: FastifyRequest): void {
+  if (!(request.log as Logger).isLevelEnabled('info')) return
   const req = JSON.stringify(loggedRequest(request))
   const res = answer
     ? `"res":{"statusCode":${answer.status}},"responseTime":${answer.milliseconds},`

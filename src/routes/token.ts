@@ -41,6 +41,10 @@ const POLL_REFUSALS: Record<PollReason, () => OAuthError> = {
   revoked: () => refuse('access_denied', 'This registration was revoked.'),
 }
 
+/** What nearly every poll is told, made once: for an error of each its own, the stack alone is a tenth of a poll's cost. */
+const PENDING = refusalFor(POLL_REFUSALS, 'pending')
+const SLOW_DOWN = refuse('slow_down', 'Polled too early. Wait 5 seconds longer from now on.')
+
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { config, db, keys } = app
   const subjectIssuers = tokenSubjectIssuers(config)
@@ -95,9 +99,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     if (!parameters.claim_token) throw invalidRequest('claim_token is required.')
     const hash = hashSecret(parameters.claim_token)
     const poll = await recordPoll(hash)
-    if (poll === 'slow_down')
-      throw refuse('slow_down', 'Polled too early. Wait 5 seconds longer from now on.')
-    if (poll === 'pending') throw refusalFor(POLL_REFUSALS, 'pending')
+    if (poll === 'slow_down') throw SLOW_DOWN
+    if (poll === 'pending') throw PENDING
     const state = poll === 'other' && (await findByClaimToken(db, hash, subjectIssuers))
     if (!state) {
       await reply.limit('unknown_claim_tokens_per_ip')
