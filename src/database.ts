@@ -59,11 +59,7 @@ export function connect(
     })
   })
   pool.on('acquire', (client) => {
-    const tooLong = new Error('Connection terminated: Postgres was too slow')
-    held.set(
-      client,
-      setTimeout(() => wireOf(client).stream.destroy(tooLong), HELD_MS),
-    )
+    held.set(client, setTimeout(endDeaf, HELD_MS, client))
   })
   pool.on('release', (_error, client) => {
     clearTimeout(held.get(client))
@@ -75,6 +71,10 @@ export function connect(
   const dialect = new PostgresDialect({ pool })
   const log = options.log ?? []
   return { pool, db: new Kysely<Tables>({ dialect, log }) }
+}
+
+function endDeaf(client: pg.PoolClient): void {
+  wireOf(client).stream.destroy(new Error('Connection terminated: Postgres was too slow'))
 }
 
 /** Postgres parses and plans a statement that has a name once for each connection, instead of each time. */
