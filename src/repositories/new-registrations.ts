@@ -2,6 +2,7 @@
 import { sql } from 'kysely'
 import { announceAudit, auditInsert, type AuditEntry } from './audit-events.js'
 import { attemptEvents, attemptInsert, type NewAttempt } from './claim-attempts.js'
+import { inOrder } from './in-order.js'
 import type { Database } from './tables.js'
 
 export interface NewRegistration {
@@ -42,8 +43,8 @@ export async function insertRegistrations(
     ), started as (${attemptInsert(attempts)}), told as (${auditInsert(events)})
     select * from made`.execute(db)
   announceAudit(db, events)
-  const found = new Map(made.map((row) => [row.id, row]))
-  return rows.map(({ id }) => found.get(id)!)
+  const ids = rows.map(({ id }) => id)
+  return inOrder(made, 'id', ids).map((row) => row!)
 }
 
 function eventsOf({ id, registration_type, created_from, attempt }: NewRegistration): AuditEntry[] {

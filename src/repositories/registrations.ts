@@ -1,5 +1,6 @@
 /** Registrations and what they are claimed with. */
 import { sql } from 'kysely'
+import { inOrder } from './in-order.js'
 import type { Database, DatabaseTransaction } from './tables.js'
 import type { Attempt, Registration } from '../domain/registration.js'
 import type { Claimant } from '../domain/ceremony.js'
@@ -138,8 +139,7 @@ export async function findRegistrations(
       dbNow.as('now'),
     ])
     .execute()
-  const found = new Map(rows.map((row) => [row.id, row]))
-  return ids.map((id) => found.get(id))
+  return inOrder(rows, 'id', ids)
 }
 
 /**

@@ -1,5 +1,6 @@
 /** Who may introspect. */
 import { sql } from 'kysely'
+import { inOrder } from './in-order.js'
 import type { Database } from './tables.js'
 
 /** In the order of their ids. */
@@ -12,8 +13,7 @@ export async function findResourceServerSecrets(
     .select(['id', 'secret_hash'])
     .where(sql<boolean>`id = any(${ids})`)
     .execute()
-  const found = new Map(rows.map(({ id, secret_hash }) => [id, secret_hash]))
-  return ids.map((id) => found.get(id))
+  return inOrder(rows, 'id', ids).map((row) => row?.secret_hash)
 }
 
 /** False when the name is taken. */

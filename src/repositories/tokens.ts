@@ -2,6 +2,7 @@
 import { sql } from 'kysely'
 import type { Account } from '../domain/token-person.js'
 import { announceAudit, type AuditEntry } from './audit-events.js'
+import { inOrder } from './in-order.js'
 import { lastSignIn } from './sign-ins.js'
 import type { Database } from './tables.js'
 import { dbNow } from './time.js'
@@ -52,7 +53,8 @@ export async function findTokenStandings(
   db: Database,
   tokens: TokenName[],
 ): Promise<(TokenStanding | undefined)[]> {
-  return inOrder(tokens, await selectStandings(db, tokens).execute())
+  const rows = await selectStandings(db, tokens).execute()
+  return inOrder(rows, 'place', placesOf(tokens))
 }
 
 /** The same look, and whom the tokens are for. Planning it takes three times as long, so it is for who needs to know. */
@@ -65,19 +67,19 @@ export async function findTokenPersons(
     .leftJoin('users', 'users.id', 'registrations.user_id')
     .select(['users.email', lastSignIn(signInIssuers).as('sign_in')])
     .execute()
-  return inOrder(tokens, rows)
+  return inOrder(rows, 'place', placesOf(tokens))
 }
 
 function selectStandings(db: Database, tokens: TokenName[]) {
   const asked = sql<
-    TokenName & { place: string }
+    TokenName & { place: number }
   >`unnest(${tokens.map(({ registration_id }) => registration_id)}::text[],
     ${tokens.map(({ jti }) => jti)}::text[]) with ordinality`
   return db
     .selectFrom(asked.as<'asked'>(sql`asked (registration_id, jti, place)`))
     .innerJoin('registrations', 'registrations.id', 'asked.registration_id')
     .select([
-      'asked.place',
+      sql<number>`asked.place::int`.as('place'),
       'registrations.generation',
       'registrations.revoked_at',
       'registrations.claimed_at',
@@ -91,10 +93,7 @@ function selectStandings(db: Database, tokens: TokenName[]) {
     ])
 }
 
-function inOrder<Row extends { place: string }>(
-  tokens: TokenName[],
-  rows: Row[],
-): (Row | undefined)[] {
-  const found = new Map(rows.map((row) => [Number(row.place), row]))
-  return tokens.map((_, i) => found.get(i + 1))
+/** `with ordinality` counts from 1. */
+function placesOf(tokens: TokenName[]): number[] {
+  return tokens.map((_, i) => i + 1)
 }
