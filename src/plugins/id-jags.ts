@@ -7,8 +7,8 @@ import { isName, parseJwt, type Jwt } from '../domain/jwt.js'
 import { newId } from '../domain/secrets.js'
 import { because, invalidRequest, OAuthError, providerAway, refusalFor } from '../errors.js'
 import { recordAudit } from '../repositories/audit-events.js'
-import { findDelegation, lockSubject, putDelegation } from '../repositories/delegations.js'
-import { findIssuer } from '../repositories/issuers.js'
+import { findDelegation, putDelegation } from '../repositories/delegations.js'
+import { findIssuers } from '../repositories/issuers.js'
 import { spendAssertion } from '../repositories/spent-assertions.js'
 import type { DatabaseTransaction } from '../repositories/tables.js'
 import { findUserByContact, insertUser, lockEmail } from '../repositories/users.js'
@@ -84,6 +84,7 @@ export default fp(
       skewSeconds: config.CLOCK_SKEW_SECONDS,
     }
     const maxAge = config.ID_JAG_MAX_AUTH_AGE_SECONDS
+    const find = app.batched((issuers: string[]) => findIssuers(db, issuers))
 
     app.decorate('verifyIdJag', async (assertion, reply) => {
       const jwt = parseJwt(assertion)
@@ -104,8 +105,7 @@ export default fp(
     app.decorate('resolveIdJag', async (tx, verified, address): Promise<Resolution> => {
       const { jwt, subject, jti, exp } = verified
       const { issuer } = verified.issuer
-      await lockSubject(tx, { issuer, subject })
-      if (!(await spendAssertion(tx, 'id-jag', { issuer, jti, exp })))
+      if (!(await spendAssertion(tx, 'id-jag', { issuer, subject, jti, exp })))
         return refused(refuse('replay_detected', 'This assertion was used before.'))
       const checked = idJags.checkVouched(
         jwt,
@@ -126,7 +126,7 @@ export default fp(
 
     /** Our own issuer can vouch for nobody here, whatever the list says. */
     async function trustedIssuer(iss: unknown): Promise<Issuer> {
-      const listed = isName(iss) && iss !== config.ISSUER ? await findIssuer(db, iss) : undefined
+      const listed = isName(iss) && iss !== config.ISSUER ? await find(iss) : undefined
       if (!listed || listed.disabled_at || listed.removed_at)
         throw refuse('invalid_issuer', 'The issuer of the assertion is not trusted here.')
       return listed

@@ -5,7 +5,7 @@ import type { Issuer } from '../domain/issuer.js'
 import { isName, parseJwt } from '../domain/jwt.js'
 import { providerAway } from '../errors.js'
 import { recordAudit } from '../repositories/audit-events.js'
-import { lockSubject, revokeSubject } from '../repositories/delegations.js'
+import { revokeSubject } from '../repositories/delegations.js'
 import { findIssuer, listIssuers } from '../repositories/issuers.js'
 import { spendAssertion } from '../repositories/spent-assertions.js'
 
@@ -55,8 +55,7 @@ export default fp(
       address: string,
     ): Promise<void> {
       await app.transaction(async (tx) => {
-        await lockSubject(tx, { issuer, subject })
-        if (!(await spendAssertion(tx, kind, { issuer, jti }))) return
+        if (!(await spendAssertion(tx, kind, { issuer, subject, jti }))) return
         const details = { issuer, jti, kind }
         await recordAudit(tx, { event: 'event.received', address, details })
         if (revoked) await revokeSubject(tx, { issuer, subject }, { address, details })

@@ -1,6 +1,7 @@
 /** The trust list. */
 import { sql } from 'kysely'
 import type { Issuer } from '../domain/issuer.js'
+import { inOrder } from './in-order.js'
 import type { Database } from './tables.js'
 import { dbNow } from './time.js'
 
@@ -28,11 +29,20 @@ const COLUMNS = [
 
 /** Also one that was disabled or removed: its events still count. */
 export async function findIssuer(db: Database, issuer: string): Promise<ListedIssuer | undefined> {
-  return await db
+  return (await findIssuers(db, [issuer]))[0]
+}
+
+/** In the order of their names. */
+export async function findIssuers(
+  db: Database,
+  issuers: string[],
+): Promise<(ListedIssuer | undefined)[]> {
+  const rows = await db
     .selectFrom('issuers')
     .select(COLUMNS)
-    .where('issuer', '=', issuer)
-    .executeTakeFirst()
+    .where(sql<boolean>`issuer = any(${issuers})`)
+    .execute()
+  return inOrder(rows, 'issuer', issuers)
 }
 
 export async function listIssuers(db: Database): Promise<ListedIssuer[]> {

@@ -1,6 +1,7 @@
 /** Registrations that came with a provider's assertion: one for each issuer, subject and audience that is not revoked. */
 import { sql } from 'kysely'
-import { recordAudit } from './audit-events.js'
+import type { Registration } from '../domain/registration.js'
+import { recordAudit, type AuditEntry } from './audit-events.js'
 import type { Subject } from './delegations.js'
 import type { DatabaseTransaction } from './tables.js'
 import { dbNow, secondsFromNow } from './time.js'
@@ -12,11 +13,8 @@ interface NewRow extends Subject {
   created_from: string
 }
 
-/** `generation` and `id` are of the row that is there now, new or not. */
-export interface SubjectRegistration {
-  id: string
-  generation: number
-}
+/** What an assertion for it says. */
+export type Bound = Pick<Registration, 'id' | 'generation' | 'claimed_at' | 'scopes' | 'email'>
 
 /** The id of the one that is there now, pending or bound. */
 export async function findSubjectRegistration(
@@ -36,13 +34,14 @@ export async function findSubjectRegistration(
 
 /**
  * A clean match: bound to the user at once. One that waits for a step-up, or was another's, is bound anew, and
- * nothing minted before counts, nor the claim token of a step-up that nobody confirmed.
+ * nothing minted before counts, nor the claim token of a step-up that nobody confirmed. Audits the assertion that is
+ * issued for it as well. Answers with what is there now, new or not.
  */
 export async function bindSubject(
   db: DatabaseTransaction,
   row: NewRow & { user_id: string },
-): Promise<SubjectRegistration> {
-  const { created, ...registration } = await db
+): Promise<Bound> {
+  const { created, bound, ...registration } = await db
     .insertInto('registrations')
     .values({ ...row, registration_type: 'identity_assertion', claimed_at: dbNow })
     .onConflict((conflict) =>
@@ -61,10 +60,25 @@ export async function bindSubject(
               or registrations.user_id is distinct from excluded.user_id then 1 else 0 end`,
         }),
     )
-    .returning(['id', 'generation', sql<boolean>`xmax = 0`.as('created')])
+    .returning([
+      'id',
+      'generation',
+      'claimed_at',
+      'scopes',
+      sql<string | null>`(select email from users where users.id = registrations.user_id)`.as(
+        'email',
+      ),
+      sql<boolean>`xmax = 0`.as('created'),
+      sql<boolean>`claimed_at = now()`.as('bound'),
+    ])
     .executeTakeFirstOrThrow()
-  if (!created) await supersedeUnconfirmed(db, registration.id)
-  await auditCreated(db, created, registration.id, row)
+  const { id: registration_id } = registration
+  if (bound && !created) await supersedeUnconfirmed(db, registration_id)
+  await recordAudit(db, ...(created ? [creation(registration_id, row)] : []), {
+    event: 'assertion.issued',
+    registration_id,
+    address: row.created_from,
+  })
   return registration
 }
 
@@ -75,7 +89,7 @@ const unlessPending = <Column>(column: string) =>
 export async function awaitStepUp(
   db: DatabaseTransaction,
   row: NewRow & { claim_token_hash: Buffer; claim_window_seconds: number },
-): Promise<SubjectRegistration & { claim_expires_at: Date }> {
+): Promise<{ id: string; claim_expires_at: Date }> {
   const { claim_window_seconds, claim_token_hash, ...columns } = row
   const claim_expires_at = secondsFromNow(claim_window_seconds)
   const { created, ...registration } = await db
@@ -102,9 +116,9 @@ export async function awaitStepUp(
           generation: sql`registrations.generation + 1`,
         }),
     )
-    .returning(['id', 'generation', 'claim_expires_at', sql<boolean>`xmax = 0`.as('created')])
+    .returning(['id', 'claim_expires_at', sql<boolean>`xmax = 0`.as('created')])
     .executeTakeFirstOrThrow()
-  await auditCreated(db, created, registration.id, row)
+  if (created) await recordAudit(db, creation(registration.id, row))
   return { ...registration, claim_expires_at: registration.claim_expires_at! }
 }
 
@@ -135,18 +149,7 @@ export async function attachSubject(
     .execute()
 }
 
-async function auditCreated(
-  db: DatabaseTransaction,
-  created: boolean,
-  registration_id: string,
-  { issuer, created_from }: NewRow,
-): Promise<void> {
-  if (!created) return
+function creation(registration_id: string, { issuer, created_from }: NewRow): AuditEntry {
   const details = { registration_type: 'identity_assertion', issuer }
-  await recordAudit(db, {
-    event: 'registration.created',
-    registration_id,
-    address: created_from,
-    details,
-  })
+  return { event: 'registration.created', registration_id, address: created_from, details }
 }

@@ -16,13 +16,12 @@ import {
   tooManyCodes,
 } from '../errors.js'
 import type { VerifiedIdJag } from '../plugins/id-jags.js'
-import { recordAudit } from '../repositories/audit-events.js'
 import { countRecentWrongCodes, startAttempt } from '../repositories/claim-attempts.js'
 import { insertRegistrations, type NewRegistration } from '../repositories/new-registrations.js'
-import { findRegistration } from '../repositories/registrations.js'
 import {
   awaitStepUp,
   bindSubject,
+  type Bound,
   findSubjectRegistration,
 } from '../repositories/subject-registrations.js'
 import type { DatabaseTransaction } from '../repositories/tables.js'
@@ -39,7 +38,7 @@ interface PendingAnswer {
 }
 
 type Presented =
-  | { kind: 'clean'; registration: Registration }
+  | { kind: 'clean'; registration: Bound }
   | { kind: 'step_up'; answer: PendingAnswer & { claim: CeremonyBlock } }
   | { kind: 'refused'; error: OAuthError }
 
@@ -129,9 +128,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const { registration_type, claim_token_hash, claim_window_seconds, ...created } = row
     const subjectRow = { ...created, issuer, subject, audience, scopes }
     if (resolution.kind === 'clean') {
-      const { id } = await bindSubject(tx, { ...subjectRow, user_id: resolution.user_id })
-      await recordAudit(tx, { event: 'assertion.issued', registration_id: id, address })
-      return { kind: 'clean', registration: (await findRegistration(tx, id))! }
+      const { user_id } = resolution
+      return { kind: 'clean', registration: await bindSubject(tx, { ...subjectRow, user_id }) }
     }
     // Before anything changes: what waits keeps its claim token when it cannot be renewed.
     const waiting = await findSubjectRegistration(tx, subjectRow)
