@@ -1,12 +1,5 @@
 /** Identifiers and secrets, and the only forms of them that are stored (PROTOCOL §2). */
-import {
-  createHmac,
-  hash,
-  hkdfSync,
-  randomBytes,
-  randomInt,
-  timingSafeEqual,
-} from 'node:crypto'
+import { createHmac, hash, hkdfSync, randomBytes, randomInt, timingSafeEqual } from 'node:crypto'
 
 /** 128 random bits behind a prefix: names a thing, opens nothing. */
 export function newId(prefix: 'reg_' | 'cla_' | 'user_' | 'rs_' | ''): string {
