@@ -3,12 +3,11 @@ import fp from 'fastify-plugin'
 import { hinted, pinned, type Claimant } from '../domain/ceremony.js'
 import * as idJags from '../domain/id-jag.js'
 import type { Issuer } from '../domain/issuer.js'
-import { isName, parseJwt, type Jwt } from '../domain/jwt.js'
+import { parseJwt, type Jwt } from '../domain/jwt.js'
 import { newId } from '../domain/secrets.js'
 import { because, invalidRequest, OAuthError, providerAway, refusalFor } from '../errors.js'
 import { recordAudit } from '../repositories/audit-events.js'
 import { findDelegation, putDelegation } from '../repositories/delegations.js'
-import { findIssuers } from '../repositories/issuers.js'
 import { spendAssertion } from '../repositories/spent-assertions.js'
 import type { DatabaseTransaction } from '../repositories/tables.js'
 import { findUserByContact, insertUser, lockEmail } from '../repositories/users.js'
@@ -76,7 +75,7 @@ const REFUSALS: Record<idJags.IdJagReason, () => OAuthError> = {
 
 export default fp(
   async (app) => {
-    const { config, db } = app
+    const { config } = app
     const settings: idJags.IdJagSettings = {
       issuer: config.ISSUER,
       resource: config.RESOURCE,
@@ -84,7 +83,6 @@ export default fp(
       skewSeconds: config.CLOCK_SKEW_SECONDS,
     }
     const maxAge = config.ID_JAG_MAX_AUTH_AGE_SECONDS
-    const find = app.batched((issuers: string[]) => findIssuers(db, issuers))
 
     app.decorate('verifyIdJag', async (assertion, reply) => {
       const jwt = parseJwt(assertion)
@@ -124,9 +122,8 @@ export default fp(
       return await firstContact(tx, { issuer, subject }, vouched, address)
     })
 
-    /** Our own issuer can vouch for nobody here, whatever the list says. */
     async function trustedIssuer(iss: unknown): Promise<Issuer> {
-      const listed = isName(iss) && iss !== config.ISSUER ? await find(iss) : undefined
+      const listed = await app.listedIssuer(iss)
       if (!listed || listed.disabled_at || listed.removed_at)
         throw refuse('invalid_issuer', 'The issuer of the assertion is not trusted here.')
       return listed

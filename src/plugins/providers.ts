@@ -1,12 +1,18 @@
-/** Providers' signatures: the issuer's own keys from the URL on the trust list, and from nowhere else (RFC 8725 §3.8, §3.10). */
+/**
+ * Providers on the trust list, and their signatures: the issuer's own keys from the URL there, and from nowhere else (RFC 8725
+ * §3.8, §3.10).
+ */
 import fp from 'fastify-plugin'
 import * as jose from 'jose'
 import type { Issuer } from '../domain/issuer.js'
-import type { Jwt } from '../domain/jwt.js'
+import { isName, type Jwt } from '../domain/jwt.js'
+import { findIssuers, type ListedIssuer } from '../repositories/issuers.js'
 import { fetchJwks } from './jwks-fetch.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
+    /** Whom `iss` names on the trust list, also one that was disabled or removed; our own issuer is nobody there. */
+    listedIssuer(iss: unknown): Promise<ListedIssuer | undefined>
     /** Undefined when the signature holds. `jwt` is the token's parts, read before. */
     checkSignature(token: string, jwt: Jwt, issuer: Issuer): Promise<SignatureReason | undefined>
     /** Whether the issuer publishes a key of that name. */
@@ -26,7 +32,13 @@ const RETRY_MS = 5_000
 
 export default fp(
   async (app) => {
+    const { config, db } = app
+    const find = app.batched((issuers: string[]) => findIssuers(db, issuers))
     const remotes = new Map<string, RemoteKeys>()
+
+    app.decorate('listedIssuer', async (iss) =>
+      isName(iss) && iss !== config.ISSUER ? await find(iss) : undefined,
+    )
 
     app.decorate('checkSignature', async (token, jwt, issuer) => {
       const { alg, kid, crit, b64 } = jwt.header
@@ -53,14 +65,14 @@ export default fp(
       const known = remotes.get(jwks_uri)
       if (known) return known
       const made = remoteKeys(
-        () => app.call('jwks', jwks_uri, () => fetchJwks(jwks_uri, app.config.local)),
+        () => app.call('jwks', jwks_uri, () => fetchJwks(jwks_uri, config.local)),
         (error) => app.log.warn({ err: error, jwks_uri }, 'could not fetch the keys of a provider'),
       )
       remotes.set(jwks_uri, made)
       return made
     }
   },
-  { name: 'providers', dependencies: ['calls'] },
+  { name: 'providers', dependencies: ['calls', 'database'] },
 )
 
 interface Keys {

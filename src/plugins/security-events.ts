@@ -2,11 +2,11 @@
 import fp from 'fastify-plugin'
 import type { checkSecurityEvent, EventReason } from '../domain/security-event.js'
 import type { Issuer } from '../domain/issuer.js'
-import { isName, parseJwt } from '../domain/jwt.js'
+import { parseJwt } from '../domain/jwt.js'
 import { providerAway } from '../errors.js'
 import { recordAudit } from '../repositories/audit-events.js'
 import { revokeSubject } from '../repositories/delegations.js'
-import { findIssuer, listIssuers } from '../repositories/issuers.js'
+import { listIssuers } from '../repositories/issuers.js'
 import { spendAssertion } from '../repositories/spent-assertions.js'
 
 export type EventRefusal = 'unreadable' | 'unknown_issuer' | 'unknown_key' | 'bad_signature'
@@ -35,7 +35,7 @@ export default fp(
       if (!jwt) return { ok: false, reason: 'unreadable' }
       const { iss } = jwt.payload
       // A provider that was taken off the list may still say that its word no longer counts.
-      const listed = isName(iss) && iss !== config.ISSUER ? await findIssuer(db, iss) : undefined
+      const listed = await app.listedIssuer(iss)
       if (!listed) return { ok: false, reason: 'unknown_issuer' }
       const badSignature = await app.checkSignature(token, jwt, listed)
       if (badSignature === 'keys_unavailable') throw providerAway()
