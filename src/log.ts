@@ -7,6 +7,7 @@ const CHUNK_LENGTH = 16_384
 /** What a killed process may leave untold; one that ends tells all. */
 const FLUSH_EVERY_MS = 100
 
+/** Without its own gathering, which measures all that it has at each new line. */
 const output = pino.destination({ dest: 1, sync: true })
 let lines: string[] = []
 let length = 0

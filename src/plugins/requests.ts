@@ -79,7 +79,7 @@ export default fp(
   { name: 'requests' },
 )
 
-/** As pino would write it, which takes it thrice as long. What could hold what JSON escapes goes by JSON.stringify. */
+/** As pino would write it, which takes it twice as long. What could hold what JSON escapes goes by JSON.stringify. */
 function writeLine({ surface, outcome, refusal, answer }: Ending, request: FastifyRequest): void {
   if (!(request.log as Logger).isLevelEnabled('info')) return
   const { method, url, remoteAddress } = loggedRequest(request)

@@ -13,7 +13,7 @@ interface NewRow extends Subject {
   created_from: string
 }
 
-/** What an assertion for it says. */
+/** What its agent is told of it. */
 export type Bound = Pick<Registration, 'id' | 'generation' | 'claimed_at' | 'scopes' | 'email'>
 
 /** The id of the one that is there now, pending or bound. */

@@ -41,7 +41,7 @@ const POLL_REFUSALS: Record<PollReason, () => OAuthError> = {
   revoked: () => refuse('access_denied', 'This registration was revoked.'),
 }
 
-/** What nearly every poll is told, made once: for an error of each its own, the stack alone is a tenth of a poll's cost. */
+/** What nearly every poll is told, made once: with an error for each, its stack takes a twentieth of a poll. */
 const PENDING = refusalFor(POLL_REFUSALS, 'pending')
 const SLOW_DOWN = refuse('slow_down', 'Polled too early. Wait 5 seconds longer from now on.')
 
