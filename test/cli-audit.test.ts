@@ -189,10 +189,11 @@ test('a follower goes on over a lost connection, and ends with a sentence when t
   const { pool, env } = await trail(t, 1)
   const { said, ended } = start(t, 'cli', ['audit', 'tail', '--follow'], env)
   while (said.stdout === '') await sleep(20)
+  // Between two looks: one that is cut in the middle of a statement ends the command.
   const cut = () =>
     pool.query(
       `select pg_terminate_backend(pid) from pg_stat_activity
-       where application_name = 'agent-registrar' and datname = current_database()`,
+       where application_name = 'agent-registrar' and datname = current_database() and state = 'idle'`,
     )
   while ((await cut()).rowCount === 0) await sleep(5)
   while (!/Lost a database connection/.test(said.stderr)) await sleep(20)
