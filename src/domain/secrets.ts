@@ -1,9 +1,23 @@
 /** Identifiers and secrets, and the only forms of them that are stored (PROTOCOL §2). */
 import { createHmac, hash, hkdfSync, randomBytes, randomInt, timingSafeEqual } from 'node:crypto'
 
+/** Drawn for many at once, as node:crypto does for its UUIDs: each draw costs 4 µs, however little it brings. */
+const DRAWN_BYTES = 4_096
+let drawn = Buffer.alloc(0)
+let used = 0
+
+/** No bit of it is ever handed out twice. */
+function random(bytes: number): string {
+  if (used + bytes > drawn.length) {
+    drawn = randomBytes(DRAWN_BYTES)
+    used = 0
+  }
+  return drawn.toString('base64url', used, (used += bytes))
+}
+
 /** 128 random bits behind a prefix: names a thing, opens nothing. */
 export function newId(prefix: 'reg_' | 'cla_' | 'user_' | 'rs_' | ''): string {
-  return prefix + randomBytes(16).toString('base64url')
+  return prefix + random(16)
 }
 
 /**
@@ -16,7 +30,7 @@ export function isOwnId(text: string): boolean {
 
 /** 256 random bits behind a prefix (RFC 6749 §10.10). */
 export function newSecret(prefix: 'clm_' | 'cat_' | 'rss_' | ''): string {
-  return prefix + randomBytes(32).toString('base64url')
+  return prefix + random(32)
 }
 
 /** Six uniform decimal digits, leading zeros kept. */

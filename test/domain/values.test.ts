@@ -244,6 +244,15 @@ t.test('6749-15, SEC-05: secrets are random, ids and codes too', async (t) => {
   t.match(secrets.newId('reg_'), /^reg_[\w-]{22}$/)
   t.match(secrets.newSecret('clm_'), /^clm_[\w-]{43}$/)
   t.not(secrets.newSecret('clm_'), secrets.newSecret('clm_'))
+  const drawn = Array.from({ length: 500 }, () => [
+    secrets.newId(''),
+    secrets.newSecret(''),
+    secrets.newId(''),
+  ])
+  const bytes = Buffer.concat(drawn.flat().map((text) => Buffer.from(text, 'base64url')))
+  t.equal(bytes.length, 500 * (16 + 32 + 16))
+  const pieces = Array.from({ length: bytes.length - 7 }, (_, i) => bytes.toString('hex', i, i + 8))
+  t.equal(new Set(pieces).size, pieces.length, 'no part of one is in another')
   const codes = Array.from({ length: 20_000 }, secrets.newUserCode)
   t.ok(codes.every((code) => /^\d{6}$/.test(code)))
   t.ok(
