@@ -6,7 +6,6 @@ import Fastify, {
   type FastifyReply,
   type FastifyRequest,
 } from 'fastify'
-import { randomUUID } from 'node:crypto'
 import type { Config } from './config.js'
 import { clientError } from './client-error.js'
 import { logOutput } from './log.js'
@@ -30,10 +29,11 @@ import limits from './plugins/limits.js'
 import metrics from './plugins/metrics.js'
 import oidc from './plugins/oidc.js'
 import pages from './plugins/pages.js'
-import requests, { loggedRequest, requestLog } from './plugins/requests.js'
+import requests, { loggedRequest, requestId, requestLog } from './plugins/requests.js'
 import sealedCookies from './plugins/sealed-cookies.js'
 import securityEvents from './plugins/security-events.js'
 import sessions from './plugins/sessions.js'
+import shortcut from './plugins/shortcut.js'
 import signIns from './plugins/sign-ins.js'
 import sweeper from './plugins/sweeper.js'
 import tracing from './plugins/tracing.js'
@@ -55,6 +55,7 @@ import loginCallback from './routes/login-callback.js'
 import logout from './routes/logout.js'
 import revoke from './routes/revoke.js'
 import token from './routes/token.js'
+import { trustProxy } from './trust-proxy.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -77,8 +78,7 @@ export async function buildApp(config: Config): Promise<FastifyInstance> {
     keepAliveTimeout: 72_000,
     // What still comes on a connection that is open is served.
     return503OnClosing: false,
-    genReqId: ({ headers: { 'x-request-id': id } }) =>
-      typeof id === 'string' && /^[A-Za-z0-9-]{1,64}$/.test(id) ? id : randomUUID(),
+    genReqId: requestId,
     clientErrorHandler: clientError,
     frameworkErrors: unrouted,
     // The wire says no by status and code: types are never guessed, members never dropped in silence.
@@ -111,6 +111,7 @@ async function registerAll(app: FastifyInstance, config: Config): Promise<void> 
   await app.register(keys)
   await app.register(ceremonies)
   await app.register(documents)
+  await app.register(shortcut)
   await app.register(brand)
   await app.register(views)
   await app.register(bearer)
@@ -182,13 +183,4 @@ function acceptJson(app: FastifyInstance): void {
 /** An issuer with a path serves everything below it. */
 function prefixOf(issuer: string): { prefix: string } {
   return { prefix: new URL(issuer).pathname.replace(/\/$/, '') }
-}
-
-/** How many proxies stand before us, or which networks they are in; with neither, `X-Forwarded-*` is ignored. */
-function trustProxy(
-  proxies: string[],
-): false | string[] | ((address: string, hop: number) => boolean) {
-  const [first] = proxies
-  if (first === undefined) return false
-  return /^\d+$/.test(first) ? (_address, hop) => hop < Number(first) : proxies
 }

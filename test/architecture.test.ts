@@ -44,6 +44,7 @@ const PARTS: Record<string, string> = {
   'repositories/tables.ts': 'tables',
   'secret.ts': 'setup',
   'server.ts': 'server',
+  'trust-proxy.ts': 'setup',
 }
 
 /** DESIGN §2. `types` may be imported with `import type` beside the others; `packages`: any when left out. */

@@ -9,6 +9,7 @@ declare module 'fastify' {
   interface FastifyInstance {
     /** Unready from now on. `close()` does it too; in between, the load balancer can notice. */
     drain(): void
+    readonly draining: boolean
   }
 }
 
@@ -25,15 +26,13 @@ export default fp(
       unused.add(socket)
       socket.once('close', () => unused.delete(socket))
     })
-    app.addHook('onRequest', ({ raw }, _reply, done) => {
-      unused.delete(raw.socket)
-      done()
-    })
+    app.server.on('request', ({ socket }) => unused.delete(socket))
 
     app.readiness.push(async () => {
       if (draining) throw new Error('This replica is stopping')
     })
     app.decorate('drain', () => void (draining = true))
+    app.decorate('draining', { getter: () => draining })
     app.addHook('preClose', async () => {
       app.drain()
       setTimeout(

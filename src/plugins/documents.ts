@@ -17,16 +17,20 @@ declare module 'fastify' {
 export interface CachedDocument {
   type: string
   body: string | Buffer
-  etag: string
+  headers: { 'cache-control': string; etag: string }
 }
+
+const CACHE_CONTROL = `public, max-age=${MAX_AGE_SECONDS}`
 
 export default fp(
   async (app) => {
     app.decorate('cachedDocument', (type: string, body: string | Buffer) => {
-      return { type, body, etag: `"${createHash('sha256').update(body).digest('base64url')}"` }
+      const etag = `"${createHash('sha256').update(body).digest('base64url')}"`
+      return { type, body, headers: { 'cache-control': CACHE_CONTROL, etag } }
     })
-    app.decorateReply('document', function (this: FastifyReply, { type, body, etag }) {
-      this.headers({ 'cache-control': `public, max-age=${MAX_AGE_SECONDS}`, etag })
+    app.decorateReply('document', function (this: FastifyReply, { type, body, headers }) {
+      const { etag } = headers
+      this.headers(headers)
       const known = this.request.headers['if-none-match']
       if (known === '*' || known?.split(/\s*,\s*/).some((tag) => tag.replace(/^W\//, '') === etag))
         return this.code(304).send()

@@ -3,6 +3,7 @@ import { isIP } from 'node:net'
 import { createGunzip } from 'node:zlib'
 import type { FastifyReply, FastifyRequest, RequestPayload } from 'fastify'
 import fp from 'fastify-plugin'
+import { ANY_ORIGIN, NO_SNIFFING } from '../domain/http.js'
 import { OAuthError } from '../errors.js'
 
 declare module 'fastify' {
@@ -16,7 +17,6 @@ declare module 'fastify' {
   }
 }
 
-const EXPOSED = 'WWW-Authenticate, Retry-After, RateLimit, RateLimit-Policy'
 const MAX_URL_LENGTH = 8192
 
 export default fp(
@@ -33,10 +33,10 @@ export default fp(
     // Before bodies are read: a wrong method is 405 whatever it carries.
     app.addHook('onRequest', (request, reply, done) => {
       reply.header('cache-control', 'no-store')
-      reply.header('x-content-type-options', 'nosniff')
+      reply.headers(NO_SNIFFING)
       reply.header('x-request-id', request.id)
       if (request.is404) return unrouted(request, reply, done)
-      if (request.routeOptions.config.cors) allowAnyOrigin(reply)
+      if (request.routeOptions.config.cors) reply.headers(ANY_ORIGIN)
       done()
     })
 
@@ -47,7 +47,7 @@ export default fp(
     ): void {
       const path = paths.get(request.url.split('?', 1)[0] as string)
       if (!path) return done(new OAuthError(404, 'not_found', 'There is nothing at this address.'))
-      if (path.cors) allowAnyOrigin(reply)
+      if (path.cors) reply.headers(ANY_ORIGIN)
       const allow = [...path.methods].toSorted().join(', ')
       if (request.method !== 'OPTIONS')
         return done(new OAuthError(405, 'method_not_allowed', `Use ${allow}.`, { allow }))
@@ -108,8 +108,4 @@ function bareAddress(text: string | undefined): string | undefined {
     .replace(/%.*$/, '')
     .replace(/^::ffff:(?=[\d.]+$)/i, '')
   return isIP(address) ? address : undefined
-}
-
-function allowAnyOrigin(reply: FastifyReply): void {
-  reply.headers({ 'access-control-allow-origin': '*', 'access-control-expose-headers': EXPOSED })
 }

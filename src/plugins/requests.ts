@@ -7,7 +7,20 @@ import { outcomeOf, surfaceOf, type Outcome, type Surface } from '../domain/outc
 import type { Refusal } from '../errors.js'
 import { logOutput } from '../log.js'
 
+export { requestId } from '../domain/http.js'
+
+export interface Asked {
+  /** Of the request, as the answer names it to the caller. */
+  id: string
+  method: string
+  /** Without what could be a secret. */
+  path: string
+  /** Unknown, perhaps, when the connection is gone. */
+  address: string | undefined
+}
+
 export interface Ending {
+  asked: Asked
   surface: Surface
   outcome: Outcome
   /** Undefined when the caller got what it asked for. */
@@ -16,7 +29,8 @@ export interface Ending {
   answer: { status: number; milliseconds: number } | undefined
 }
 
-type Listener = (ending: Ending, request: FastifyRequest) => void
+/** `request` is undefined when it was answered before the framework. */
+type Listener = (ending: Ending, request: FastifyRequest | undefined) => void
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -25,6 +39,8 @@ declare module 'fastify' {
   interface FastifyInstance {
     /** Called once for each request, after its answer: to be quick, and never to throw. */
     endings: Listener[]
+    /** Tells them of it. */
+    ended: Listener
     /** For a URL that cannot be decoded: no hook runs for it. */
     endUnrouted(request: FastifyRequest, reply: FastifyReply): void
   }
@@ -41,7 +57,11 @@ const PROCESS = `"pid":${process.pid},"hostname":${JSON.stringify(hostname())}`
 export default fp(
   async (app) => {
     const below = new URL(app.config.ISSUER).pathname.replace(/\/$/, '')
-    app.decorate('endings', [writeLine])
+    const logsRequests = (app.log as Logger).isLevelEnabled('info')
+    app.decorate('endings', logsRequests ? [writeLine] : [])
+    app.decorate('ended', (ending, request) => {
+      for (const listener of app.endings) listener(ending, request)
+    })
     app.decorate('endUnrouted', (request, reply) => end(request, reply, 'none'))
     app.decorateRequest('refusal', undefined)
 
@@ -67,40 +87,43 @@ export default fp(
       surface = request.routeOptions.config.surface ?? 'none',
     ): void {
       const outcome = reply ? outcomeOf(reply.statusCode) : 'aborted'
-      const ending: Ending = {
-        surface,
-        outcome,
-        refusal: outcome === 'ok' || outcome === 'aborted' ? undefined : request.refusal,
-        answer: reply && { status: reply.statusCode, milliseconds: reply.elapsedTime },
-      }
-      for (const listener of app.endings) listener(ending, request)
+      const refusal = outcome === 'ok' || outcome === 'aborted' ? undefined : request.refusal
+      const answer = reply && { status: reply.statusCode, milliseconds: reply.elapsedTime }
+      const { id, method, ip: address } = request
+      const asked = { id, method, path: pathOf(request), address }
+      app.ended({ asked, surface, outcome, refusal, answer }, request)
     }
   },
   { name: 'requests' },
 )
 
 /** As pino would write it, which takes it twice as long. What could hold what JSON escapes goes by JSON.stringify. */
-function writeLine({ surface, outcome, refusal, answer }: Ending, request: FastifyRequest): void {
-  if (!(request.log as Logger).isLevelEnabled('info')) return
-  const { method, url, remoteAddress } = loggedRequest(request)
-  // Of a connection that is gone the address may be unknown.
-  const from = remoteAddress ? `,"remoteAddress":${JSON.stringify(remoteAddress)}` : ''
-  const req = `{"method":"${method}","url":"${url}"${from}}`
+function writeLine(ending: Ending, request: FastifyRequest | undefined): void {
+  // A route may be quieter than the rest.
+  if (request && !(request.log as Logger).isLevelEnabled('info')) return
+  const { asked, surface, outcome, refusal, answer } = ending
+  const { id, method, path, address } = asked
+  const from = address ? `,"remoteAddress":${JSON.stringify(address)}` : ''
+  const req = `{"method":"${method}","url":"${path}"${from}}`
   const res = answer
     ? `"res":{"statusCode":${answer.status}},"responseTime":${Math.round(answer.milliseconds * 1000) / 1000},`
     : ''
   const why = refusal ? `${JSON.stringify(refusal).slice(1, -1)},` : ''
   logOutput.write(
-    `{"level":30,"time":${Date.now()},${PROCESS},"reqId":"${request.id}","req":${req},${res}"surface":"${surface}",` +
+    `{"level":30,"time":${Date.now()},${PROCESS},"reqId":"${id}","req":${req},${res}"surface":"${surface}",` +
       `"outcome":"${outcome}",${why}"msg":"request ${answer ? 'completed' : 'aborted'}"}\n`,
   )
 }
 
+/** What pino shows of a request. */
+export function loggedRequest(request: FastifyRequest) {
+  return { method: request.method, url: pathOf(request), remoteAddress: request.ip }
+}
+
 /**
- * Of a path the part up to the first thing that is in none of ours: links of people carry their token in the query, and
+ * Of the path the part up to the first thing that is in none of ours: links of people carry their token in the query, and
  * what passes them on may encode its `?`; and no name is as long as a secret.
  */
-export function loggedRequest({ method, url, ip, routeOptions }: FastifyRequest) {
-  const path = url === routeOptions.url ? url : url.replace(/([^\w./~-]|[\w-]{40}).*/s, '')
-  return { method, url: path, remoteAddress: ip }
+function pathOf({ url, routeOptions }: FastifyRequest): string {
+  return url === routeOptions.url ? url : url.replace(/([^\w./~-]|[\w-]{40}).*/s, '')
 }

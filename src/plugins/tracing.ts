@@ -43,8 +43,8 @@ export default fp(
     app.addHook('preValidation', ({ span }, _reply, done) =>
       span ? current.run(span, done) : done(),
     )
-    app.endings.push((ending, { span }) => {
-      if (span) tracer.endRequest(span, ending)
+    app.endings.push((ending, request) => {
+      if (request?.span) tracer.endRequest(request.span, ending)
     })
     app.calls.push((call) => {
       const span = current.getStore()

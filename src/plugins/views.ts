@@ -37,7 +37,7 @@ export default fp(
         resourceName: config.RESOURCE_NAME,
         brand: app.brand,
         // After an upgrade no page meets the style that a browser kept.
-        styleVersion: app.stylesheet.etag.slice(1, 9),
+        styleVersion: app.stylesheet.headers.etag.slice(1, 9),
         signIn: config.SIGN_IN !== 'none',
       },
     })

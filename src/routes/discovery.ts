@@ -35,10 +35,12 @@ const plugin: FastifyPluginAsync = async (app) => {
       ),
     ],
   ])
-  const serve = (path: string, document: () => CachedDocument) =>
+  const serve = (path: string, document: () => CachedDocument) => {
+    app.shortcut(path, document)
     app.get(path.replaceAll(':', '::'), { config: { cors: true } }, async (_request, reply) =>
       reply.document(document()),
     )
+  }
   for (const [path, document] of documents) serve(path, () => document)
 
   let jwks = { of: app.keys.jwks, document: json(app.keys.jwks) }
