@@ -67,6 +67,24 @@ export async function postgresProcesses(url: string): Promise<Processes | undefi
   }
 }
 
+/**
+ * Of the time since now that processes wanted, the percentage that the host of a virtual machine gave to others (`steal`
+ * of proc(5)): what is measured meanwhile is slower, and its slowest requests are the host's.
+ */
+export function stolen(): () => number {
+  const read = () => {
+    const line = readFileSync('/proc/stat', 'utf8').split('\n', 1)[0]!
+    const [user, nice, system, , , irq, softirq, steal] = line.split(/ +/).slice(1).map(Number)
+    return { used: user! + nice! + system! + irq! + softirq!, steal: steal! }
+  }
+  const before = read()
+  return () => {
+    const after = read()
+    const steal = after.steal - before.steal
+    return (100 * steal) / Math.max(1, after.used - before.used + steal)
+  }
+}
+
 /** Resident memory of all of them together, in MB. */
 export function residentMb(pids: number[]): number {
   const kilobytes = pids.map((pid) => {

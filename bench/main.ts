@@ -2,6 +2,7 @@
 import { existsSync, chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { cpus, tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
+import { stolen } from './accounting.js'
 import { openCluster } from './cluster.js'
 import { pinSelf, planCores } from './cores.js'
 import { hasNginx } from './nginx.js'
@@ -12,6 +13,7 @@ import { printSoak, soak } from './soak.js'
 import { measureStart, printStart } from './start.js'
 import { table, WAITING } from './table.js'
 
+const stolenMeanwhile = stolen()
 const options = parse()
 if (options) await runToEnd((life) => bench(life, options))
 else console.log(HELP)
@@ -81,9 +83,19 @@ async function single(deployment: Deployment, chosen: Options): Promise<boolean>
 }
 
 function write(chosen: Options, figures: object): void {
-  const machine = { cpu: cpus()[0]?.model, cores: cpus().length, node: process.version }
+  const stolen_percent = stolenMeanwhile()
+  const machine = {
+    cpu: cpus()[0]?.model,
+    cores: cpus().length,
+    node: process.version,
+    stolen_percent,
+  }
   mkdirSync(dirname(chosen.out), { recursive: true })
   const text = JSON.stringify({ machine, options: chosen, ...figures }, null, 2)
   writeFileSync(chosen.out, `${text}\n`)
+  if (stolen_percent >= 0.1)
+    console.log(
+      `\nMeanwhile the host of this machine gave ${stolen_percent.toFixed(1)} % of its busy time to others.`,
+    )
   console.log(`\nAll figures: ${chosen.out}`)
 }

@@ -31,7 +31,7 @@ export const HELP = `npm run bench [-- OPTIONS]: what requests cost on this mach
   --connections N     kept alive (32)
   --replicas N        through nginx (1, without)
   --limits            what this machine can do at all, and how far from that the server is
-  --latency           p99 and p50 at half of the saturation load as well
+  --latency           p99 and p50 at half of the saturation load as well, also of an empty route
   --against URL       another auth.md server on this machine, measured by turns with this one
   --against-pid PID   its process, if it is not the one that listens there; it is pinned while the bench runs
   --baseline DIR      another checkout of this project, built, measured by turns with this one on its own data

@@ -33,7 +33,7 @@ export async function table(deployment: Deployment, chosen: Options) {
     targets.push(await startOwn(deployment, { name: name + BASELINE, rows, server }, beside))
   }
   const found: limits.Limits = { jose: [], node: [], select: [], insert: [] }
-  if (chosen.limits) {
+  if (chosen.limits || chosen.latency) {
     const empty = await limits.startEmptyRoute(life, cores.servers[0])
     targets.push({ ...empty, rows: targets[0]!.rows })
   }
