@@ -14,9 +14,9 @@ export interface Asked {
   id: string
   method: string
   /** Without what could be a secret. */
-  path: string
+  url: string
   /** Unknown, perhaps, when the connection is gone. */
-  address: string | undefined
+  remoteAddress: string | undefined
 }
 
 export interface Ending {
@@ -89,8 +89,7 @@ export default fp(
       const outcome = reply ? outcomeOf(reply.statusCode) : 'aborted'
       const refusal = outcome === 'ok' || outcome === 'aborted' ? undefined : request.refusal
       const answer = reply && { status: reply.statusCode, milliseconds: reply.elapsedTime }
-      const { id, method, ip: address } = request
-      const asked = { id, method, path: pathOf(request), address }
+      const asked = { id: request.id, ...loggedRequest(request) }
       app.ended({ asked, surface, outcome, refusal, answer }, request)
     }
   },
@@ -102,9 +101,9 @@ function writeLine(ending: Ending, request: FastifyRequest | undefined): void {
   // A route may be quieter than the rest.
   if (request && !(request.log as Logger).isLevelEnabled('info')) return
   const { asked, surface, outcome, refusal, answer } = ending
-  const { id, method, path, address } = asked
-  const from = address ? `,"remoteAddress":${JSON.stringify(address)}` : ''
-  const req = `{"method":"${method}","url":"${path}"${from}}`
+  const { id, method, url, remoteAddress } = asked
+  const from = remoteAddress ? `,"remoteAddress":${JSON.stringify(remoteAddress)}` : ''
+  const req = `{"method":"${method}","url":"${url}"${from}}`
   const res = answer
     ? `"res":{"statusCode":${answer.status}},"responseTime":${Math.round(answer.milliseconds * 1000) / 1000},`
     : ''
@@ -115,15 +114,11 @@ function writeLine(ending: Ending, request: FastifyRequest | undefined): void {
   )
 }
 
-/** What pino shows of a request. */
-export function loggedRequest(request: FastifyRequest) {
-  return { method: request.method, url: pathOf(request), remoteAddress: request.ip }
-}
-
 /**
- * Of the path the part up to the first thing that is in none of ours: links of people carry their token in the query, and
+ * Of a path the part up to the first thing that is in none of ours: links of people carry their token in the query, and
  * what passes them on may encode its `?`; and no name is as long as a secret.
  */
-function pathOf({ url, routeOptions }: FastifyRequest): string {
-  return url === routeOptions.url ? url : url.replace(/([^\w./~-]|[\w-]{40}).*/s, '')
+export function loggedRequest({ method, url, ip, routeOptions }: FastifyRequest) {
+  const path = url === routeOptions.url ? url : url.replace(/([^\w./~-]|[\w-]{40}).*/s, '')
+  return { method, url: path, remoteAddress: ip }
 }

@@ -54,13 +54,13 @@ export default fp(
     function serve(document: CachedDocument, request: IncomingMessage, response: ServerResponse) {
       const started = performance.now()
       const id = requestId(request)
-      const address = trusted ? proxyAddr(request, trusted) : request.socket.remoteAddress
+      const remoteAddress = trusted ? proxyAddr(request, trusted) : request.socket.remoteAddress
       response.writeHead(200, [...headOf(document), 'x-request-id', id])
       response.end(document.body)
       // It is with the system by now, unless the caller reads nothing of what it asked for before.
       app.ended(
         {
-          asked: { id, method: 'GET', path: request.url!, address },
+          asked: { id, method: 'GET', url: request.url!, remoteAddress },
           surface: 'discovery',
           outcome: 'ok',
           refusal: undefined,
