@@ -1,9 +1,10 @@
 /** ES256 (RFC 7518 §3.4): verifies a token and signs another, and nothing else. Prints JSON. */
-import { generateKeyPairSync, sign, verify } from 'node:crypto'
+import { sign, verify } from 'node:crypto'
 import * as jose from 'jose'
+import { ecKeyPair } from '../../test/fixtures/key-pair.js'
 import { costOf } from './cost.js'
 
-const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+const { privateKey, publicKey } = ecKeyPair()
 /** As large as ours. */
 const claims = {
   iss: 'http://localhost:8000',

@@ -31,19 +31,34 @@ export function longestLifetimeSeconds(lifetimes: TokenLifetimes): number {
 }
 
 export function newSigningKey(secret: Buffer): SealedSigningKey {
-  const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-  const { kty, crv, x, y } = publicKey.export({ format: 'jwk' }) as Record<string, string>
+  const { publicKey, privateKey } = newKeyPair()
+  const { kty, crv, x, y } = publicKey
   // RFC 7638 §3.2: these members, in this order.
   const thumbprint = createHash('sha256').update(JSON.stringify({ crv, kty, x, y }))
   const kid = thumbprint.digest('base64url')
   // The operator's command would take it for an option, when a leaked key has to be retired.
   if (kid.startsWith('-')) return newSigningKey(secret)
-  const privateJwk = JSON.stringify(privateKey.export({ format: 'jwk' }))
   return {
     kid,
-    public_jwk: { kty: kty!, crv: crv!, x: x!, y: y!, kid, use: 'sig', alg: 'ES256' },
-    private_jwk_sealed: sealSigningKey(secret, kid, privateJwk),
+    public_jwk: { kty, crv, x, y, kid, use: 'sig', alg: 'ES256' },
+    private_jwk_sealed: sealSigningKey(secret, kid, JSON.stringify(privateKey)),
   }
+}
+
+interface KeyPair {
+  publicKey: Record<'kty' | 'crv' | 'x' | 'y', string>
+  privateKey: object
+}
+
+/**
+ * Encoded by the generation itself. Node 20 can wait for ever in `export()` of a pair that was just made: it holds a
+ * lock that a garbage collection meanwhile wants, to free what made the pair.
+ */
+function newKeyPair(): KeyPair {
+  const encoding = { publicKeyEncoding: { format: 'jwk' }, privateKeyEncoding: { format: 'jwk' } }
+  const options = { namedCurve: 'P-256', ...encoding }
+  // Its types leave out JWK (https://nodejs.org/api/crypto.html#cryptogeneratekeypairsynctype-options).
+  return generateKeyPairSync('ec', options as never) as unknown as KeyPair
 }
 
 export interface OpenedSigningKey {

@@ -1,5 +1,5 @@
 /** How the keys of a provider are fetched. */
-import { generateKeyPairSync, type KeyObject } from 'node:crypto'
+import type { KeyObject } from 'node:crypto'
 import type { LookupAddress } from 'node:dns'
 import { once } from 'node:events'
 import { createServer, type AddressInfo } from 'node:net'
@@ -9,6 +9,7 @@ import { test } from 'tap'
 import { fetchJwks, isInside, publicLookup } from '../../src/plugins/jwks-fetch.js'
 import { testApp } from '../fixtures/app.js'
 import { present } from '../fixtures/assertions.js'
+import { ecKeyPair, ed25519KeyPair, rsaKeyPair } from '../fixtures/key-pair.js'
 import {
   base64url,
   publicJwk,
@@ -36,9 +37,9 @@ test('B40, IDJ-17: a provider that publishes nonsense is refused within 5 s, and
   const { app, pool } = await testApp(t)
   const provider = await testProvider(t)
   await provider.trust(pool)
-  const short = generateKeyPairSync('rsa', { modulusLength: 1024 })
-  const p521 = generateKeyPairSync('ec', { namedCurve: 'P-521' })
-  const ed = generateKeyPairSync('ed25519')
+  const short = rsaKeyPair(1024)
+  const p521 = ecKeyPair('P-521')
+  const ed = ed25519KeyPair()
   const [es256, rs256] = provider.jwks.keys as [JWK, JWK]
   const shortJwk = publicJwk(short.publicKey, { kid: 'p2', alg: 'RS256' })
   const modulus = Buffer.from(shortJwk.n!, 'base64url')

@@ -1,13 +1,6 @@
 /** What we sign and what we take for ours (CONFORMANCE §3), and how the keys are kept. */
 import * as jose from 'jose'
-import {
-  createHmac,
-  createPublicKey,
-  generateKeyPairSync,
-  randomBytes,
-  sign,
-  type JsonWebKey,
-} from 'node:crypto'
+import { createHmac, createPublicKey, randomBytes, sign, type JsonWebKey } from 'node:crypto'
 import t, { type Test } from 'tap'
 import { buildApp } from '../../src/app.js'
 import { readConfig } from '../../src/config.js'
@@ -15,6 +8,7 @@ import { seal, unseal } from '../../src/domain/sealing.js'
 import { deriveKey } from '../../src/domain/secrets.js'
 import { ISSUER, SECRET, testApp, testReplica, type TestApp } from '../fixtures/app.js'
 import { testDatabase } from '../fixtures/database.js'
+import { ecKeyPair } from '../fixtures/key-pair.js'
 
 const EXPECTED = { typ: 'at+jwt', audience: 'https://api.test/' }
 const now = () => Math.floor(Date.now() / 1000)
@@ -122,7 +116,7 @@ t.test('8725-01, 8725-02: the header chooses neither algorithm nor key', async (
     type: 'spki',
     format: 'pem',
   })
-  const stranger = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const stranger = ecKeyPair()
   const strangerJwk = stranger.publicKey.export({ format: 'jwk' })
   const good = { alg: 'ES256', typ: 'at+jwt', kid: jwk.kid }
   const ours = (header: object) => signed({ ...good, ...header }, claims(), jwk)

@@ -1,9 +1,10 @@
 /** Providers' signatures, and the cache of their keys. */
-import { createSecretKey, generateKeyPairSync, type KeyObject } from 'node:crypto'
+import { createSecretKey, type KeyObject } from 'node:crypto'
 import type { ServerResponse } from 'node:http'
 import { test, type Test } from 'tap'
 import { exchange, registerAnonymous, testApp, type Answer } from '../fixtures/app.js'
 import { notify, present } from '../fixtures/assertions.js'
+import { ecKeyPair } from '../fixtures/key-pair.js'
 import {
   base64url,
   compact,
@@ -53,7 +54,7 @@ test('8725-03, B16-B21, B37: only a signature of the issuer under an algorithm i
   const hmac = (secret: string) =>
     token({ alg: 'HS256', kid: 'p1' }, createSecretKey(secret, 'utf8'))
   const publicKey = provider.jwks.keys[0]!
-  const unpaired = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const unpaired = ecKeyPair()
 
   const rows: [string, string, string][] = [
     ['ES256 under p1', provider.idJag(), '200'],
@@ -265,7 +266,7 @@ test('B18: a provider changes keys: the new one counts at once, the retired one 
   const { app, provider } = await trusted(t)
   const pass = movableClock(t)
   await present(app, provider.idJag())
-  const next = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const next = ecKeyPair()
   provider.jwks.keys = [publicJwk(next.publicKey, { kid: 'p3', alg: 'ES256' })]
   const renewed = () => provider.idJag({}, { key: next.privateKey, header: { kid: 'p3' } })
   pass(31)
