@@ -10,7 +10,7 @@ export async function openCluster(life: Scope, folder: string): Promise<string> 
   if (DATABASE_URL) return DATABASE_URL
   const settings = {
     // A quarter of the memory, as the manual advises; loading millions of rows must not wait for checkpoints.
-    shared_buffers: `${Math.floor(Math.min(2048, totalmem() / 2 ** 20 / 4))}MB`,
+    shared_buffers: `${Math.floor(totalmem() / 2 ** 20 / 4)}MB`,
     max_wal_size: '8GB',
     max_connections: '300',
   }
