@@ -16,19 +16,33 @@ interface NewRow extends Subject {
 /** What its agent is told of it. */
 export type Bound = Pick<Registration, 'id' | 'generation' | 'claimed_at' | 'scopes' | 'email'>
 
-/** The id of the one that is there now, pending or bound. */
-export async function findSubjectRegistration(
+const BOUND = [
+  'id',
+  'generation',
+  'claimed_at',
+  'scopes',
+  sql<string | null>`(select email from users where users.id = registrations.user_id)`.as('email'),
+] as const
+
+/** The one that is there now, pending or bound. */
+function selectCurrent(
   db: DatabaseTransaction,
   { issuer, subject, audience }: Subject & { audience: string },
-): Promise<string | undefined> {
-  const row = await db
+) {
+  return db
     .selectFrom('registrations')
-    .select('id')
     .where('issuer', '=', issuer)
     .where('subject', '=', subject)
     .where('audience', '=', audience)
     .where('revoked_at', 'is', null)
-    .executeTakeFirst()
+}
+
+/** Its id. */
+export async function findSubjectRegistration(
+  db: DatabaseTransaction,
+  subject: Subject & { audience: string },
+): Promise<string | undefined> {
+  const row = await selectCurrent(db, subject).select('id').executeTakeFirst()
   return row?.id
 }
 
@@ -41,7 +55,29 @@ export async function bindSubject(
   db: DatabaseTransaction,
   row: NewRow & { user_id: string },
 ): Promise<Bound> {
-  const { created, bound, ...registration } = await db
+  // Most assertions are for one that is as they would make it, and a write is the dearest part of them.
+  const settled = await selectCurrent(db, row)
+    .where('claimed_at', 'is not', null)
+    .where('set_aside_at', 'is', null)
+    .where('user_id', '=', row.user_id)
+    .where(sql<boolean>`scopes is not distinct from ${row.scopes}`)
+    .select(BOUND)
+    .executeTakeFirst()
+  const { created, bound, ...registration } = settled
+    ? { created: false, bound: false, ...settled }
+    : await putBound(db, row)
+  const { id: registration_id } = registration
+  if (bound && !created) await supersedeUnconfirmed(db, registration_id)
+  await recordAudit(db, ...(created ? [creation(registration_id, row)] : []), {
+    event: 'assertion.issued',
+    registration_id,
+    address: row.created_from,
+  })
+  return registration
+}
+
+function putBound(db: DatabaseTransaction, row: NewRow & { user_id: string }) {
+  return db
     .insertInto('registrations')
     .values({ ...row, registration_type: 'identity_assertion', claimed_at: dbNow })
     .onConflict((conflict) =>
@@ -61,25 +97,11 @@ export async function bindSubject(
         }),
     )
     .returning([
-      'id',
-      'generation',
-      'claimed_at',
-      'scopes',
-      sql<string | null>`(select email from users where users.id = registrations.user_id)`.as(
-        'email',
-      ),
+      ...BOUND,
       sql<boolean>`xmax = 0`.as('created'),
       sql<boolean>`claimed_at = now()`.as('bound'),
     ])
     .executeTakeFirstOrThrow()
-  const { id: registration_id } = registration
-  if (bound && !created) await supersedeUnconfirmed(db, registration_id)
-  await recordAudit(db, ...(created ? [creation(registration_id, row)] : []), {
-    event: 'assertion.issued',
-    registration_id,
-    address: row.created_from,
-  })
-  return registration
 }
 
 const unlessPending = <Column>(column: string) =>
