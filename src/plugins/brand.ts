@@ -3,6 +3,8 @@
  * another host would tell that host who reads it.
  */
 import { createReadStream } from 'node:fs'
+import { Readable } from 'node:stream'
+import type { ReadableStream } from 'node:stream/web'
 import { setTimeout as sleep } from 'node:timers/promises'
 import fp from 'fastify-plugin'
 import { ConfigError } from '../config.js'
@@ -122,11 +124,15 @@ function file(uri: string): Source {
 
 /** `data:` too. */
 async function fetched(uri: string, stop?: AbortSignal): Promise<Source> {
-  const signals = [AbortSignal.timeout(TIMEOUT_MS), ...(stop ? [stop] : [])]
-  const response = await fetch(uri, { redirect: 'error', signal: AbortSignal.any(signals) })
+  // On Node 20 a garbage collection takes AbortSignal.any away, and from a body the signal of its request.
+  const over = new AbortController()
+  const { signal } = over
+  setTimeout(() => over.abort(new Error(`not there in ${TIMEOUT_MS} ms`)), TIMEOUT_MS).unref()
+  stop?.addEventListener('abort', () => over.abort(), { signal })
+  const response = await fetch(uri, { redirect: 'error', signal })
   if (response.status !== 200) throw new Error(`HTTP status ${response.status}`)
   const type = (response.headers.get('content-type') ?? '').split(';', 1)[0]!.trim().toLowerCase()
-  return { type, stream: response.body! }
+  return { type, stream: Readable.fromWeb(response.body as ReadableStream, { signal }) }
 }
 
 function accentStyle({ light, dark }: { light: Accent; dark: Accent }): string {

@@ -5,6 +5,8 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { t, test, type Test } from 'tap'
 import { readConfig, type ConfigError } from '../../src/config.js'
 import brand from '../../src/plugins/brand.js'
@@ -178,6 +180,9 @@ test('a logo of another host is fetched in the background, again and again until
     server.close()
   })
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  setFlagsFromString('--expose-gc')
+  const collecting = setInterval(runInNewContext('gc') as () => void, 200)
+  t.teardown(() => clearInterval(collecting))
   await Promise.all(
     bad.map(async ([name], index) => {
       const at = await alone(t, { BRAND_LOGO_URI: `${url}/${index}` })
