@@ -51,8 +51,8 @@ interface KeyPair {
 }
 
 /**
- * Encoded by the generation itself. Node 20 can wait for ever in `export()` of a pair that was just made: it holds a
- * lock that a garbage collection meanwhile wants, to free what made the pair.
+ * Encoded by the generation itself. On Node 20 `export()` of a pair that was just made never ends when garbage is collected
+ * at the wrong moment.
  */
 function newKeyPair(): KeyPair {
   const encoding = { publicKeyEncoding: { format: 'jwk' }, privateKeyEncoding: { format: 'jwk' } }
