@@ -19,4 +19,4 @@ USER node
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
   CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.PORT || 8000}/healthz`).then((answer) => process.exit(answer.ok ? 0 : 1), () => process.exit(1))"]
-CMD ["node", "--max-semi-space-size=4", "--max-old-space-size=512", "dist/src/server.js"]
+CMD ["node", "--single-threaded-gc", "--max-semi-space-size=4", "--max-old-space-size=512", "dist/src/server.js"]
