@@ -5,6 +5,7 @@ import { dirname, join, resolve } from 'node:path'
 import { stolen } from './accounting.js'
 import { openCluster } from './cluster.js'
 import { pinSelf, planCores } from './cores.js'
+import { adviseHugePages } from './huge-pages.js'
 import { hasNginx } from './nginx.js'
 import { HELP, readOptions, type Options } from './options.js'
 import { prepare, startOwn, startProvider, type Deployment } from './own.js'
@@ -53,10 +54,12 @@ async function deploy(life: Scope, chosen: Options): Promise<Deployment> {
   life.teardown(() => rmSync(folder, { recursive: true, force: true }))
   const cores = planCores(chosen.replicas)
   pinSelf(cores.others)
+  const postgresUrl = await openCluster(life, folder)
+  if (Math.max(...chosen.rows) > 0) await adviseHugePages(postgresUrl)
   return {
     life,
     folder,
-    postgresUrl: await openCluster(life, folder),
+    postgresUrl,
     cores,
     replicas: chosen.replicas,
     env: chosen.logLevel === undefined ? {} : { LOG_LEVEL: chosen.logLevel },
