@@ -17,6 +17,8 @@ interface TailOptions {
 
 const MOST_LISTED = 10_000
 const POLL_MS = 1_000
+/** In a row: a database that fails over is back after some of them. */
+const MOST_FAILED_LOOKS = 5
 
 const HELP = `
 One JSON object a line: id, occurred_at, event, registration_id, user_id, address, details; in the order of ids. What is
@@ -77,16 +79,24 @@ async function* follow(db: Database, filter: trail.AuditFilter, limit: number) {
   const first = await trail.latestEvents(db, filter, limit)
   for (const { id } of first) seen.add(id)
   yield first
+  let failed = 0
   while (!stop.signal.aborted) {
-    // Before the look: what is settled by now is seen with it.
-    const settled = await trail.settledId(db, after)
-    const ids = await trail.idsAfter(db, filter, after)
-    yield* trail.eventsOf(
-      db,
-      ids.filter((id) => !seen.has(id)),
-    )
-    after = settled
-    seen = new Set(ids.filter((id) => BigInt(id) > BigInt(after)))
+    try {
+      // Before the look: what is settled by now is seen with it.
+      const settled = await trail.settledId(db, after)
+      const ids = await trail.idsAfter(db, filter, after)
+      const unseen = ids.filter((id) => !seen.has(id))
+      for await (const events of trail.eventsOf(db, unseen)) {
+        for (const { id } of events) seen.add(id)
+        yield events
+      }
+      after = settled
+      seen = new Set(ids.filter((id) => BigInt(id) > BigInt(after)))
+      failed = 0
+    } catch (error) {
+      failed += 1
+      if (failed === MOST_FAILED_LOOKS) throw error
+    }
     await sleep(POLL_MS, undefined, { signal: stop.signal }).catch(() => {})
   }
 }

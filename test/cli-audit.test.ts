@@ -185,22 +185,33 @@ test('what a follower has seen is forgotten once nothing can come before it', as
   t.equal((await all(eventsOf(db, ['5', '3']))).map(({ id }) => id).join(), '3,5')
 })
 
-test('a follower goes on over a lost connection, and ends with a sentence when the database is gone', async (t) => {
+test('a follower goes on over lost connections, and ends with a sentence when the database is gone', async (t) => {
   const { pool, env } = await trail(t, 1)
   const { said, ended } = start(t, 'cli', ['audit', 'tail', '--follow'], env)
   while (said.stdout === '') await sleep(20)
-  // Between two looks: one that is cut in the middle of a statement ends the command.
-  const cut = () =>
-    pool.query(
+  const cut = async (where: string) => {
+    const { rowCount } = await pool.query(
       `select pg_terminate_backend(pid) from pg_stat_activity
-       where application_name = 'agent-registrar' and datname = current_database() and state = 'idle'`,
+       where application_name = 'agent-registrar' and datname = current_database() and ${where}`,
     )
-  while ((await cut()).rowCount === 0) await sleep(5)
+    return rowCount !== 0
+  }
+  const goesOn = async (event: string) => {
+    await pool.query('insert into audit_events (event) values ($1)', [event])
+    while (!said.stdout.includes(event)) await sleep(20)
+  }
+  while (!(await cut(`state = 'idle'`))) await sleep(5)
   while (!/Lost a database connection/.test(said.stderr)) await sleep(20)
-  await pool.query(`insert into audit_events (event) values ('after')`)
-  while (!/after/.test(said.stdout)) await sleep(20)
+  await goesOn('between_looks')
+  const other = await pool.connect()
+  await other.query('begin; lock table audit_events')
+  while (!(await cut(`wait_event_type = 'Lock'`))) await sleep(5)
+  await other.query('commit')
+  other.release()
+  await goesOn('in_a_look')
   await pool.query('alter table audit_events rename to audit_events_away')
-  const { code, stderr } = await ended
+  const { code, stderr, stdout } = await ended
+  t.same(idsIn(stdout), [1, 2, 3])
   t.equal(code, 1)
   t.match(stderr, /relation "audit_events" does not exist/)
   t.notMatch(stderr, /^ +at /m)
