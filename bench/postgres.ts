@@ -37,16 +37,18 @@ export async function freePort(): Promise<number> {
   return port
 }
 
+/** One statement, on a connection of its own. */
+export async function ask(url: string, query: string): Promise<pg.QueryResult> {
+  const client = new pg.Client({ connectionString: url })
+  await client.connect()
+  return await client.query(query).finally(() => client.end())
+}
+
 /** Beside the one at `at`; dropped at the end. Returns its URL. */
 export async function makeDatabase(life: Scope, at: string, prefix: string): Promise<string> {
   const name = `${prefix}_${randomBytes(4).toString('hex')}`
-  const ask = async (query: string) => {
-    const client = new pg.Client({ connectionString: at })
-    await client.connect()
-    await client.query(query).finally(() => client.end())
-  }
-  await ask(`create database ${name}`)
-  life.teardown(() => ask(`drop database ${name} with (force)`))
+  await ask(at, `create database ${name}`)
+  life.teardown(() => ask(at, `drop database ${name} with (force)`))
   const url = new URL(at)
   url.pathname = `/${name}`
   return url.href

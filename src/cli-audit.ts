@@ -82,22 +82,27 @@ async function* follow(db: Database, filter: trail.AuditFilter, limit: number) {
   let failed = 0
   while (!stop.signal.aborted) {
     try {
-      // Before the look: what is settled by now is seen with it.
-      const settled = await trail.settledId(db, after)
-      const ids = await trail.idsAfter(db, filter, after)
-      const unseen = ids.filter((id) => !seen.has(id))
-      for await (const events of trail.eventsOf(db, unseen)) {
-        for (const { id } of events) seen.add(id)
-        yield events
-      }
-      after = settled
-      seen = new Set(ids.filter((id) => BigInt(id) > BigInt(after)))
+      yield* look()
       failed = 0
     } catch (error) {
       failed += 1
       if (failed === MOST_FAILED_LOOKS) throw error
     }
     await sleep(POLL_MS, undefined, { signal: stop.signal }).catch(() => {})
+  }
+
+  /** Where it fails, the next one goes on. */
+  async function* look() {
+    // Before the events: what is settled by now is seen with them.
+    const settled = await trail.settledId(db, after)
+    const ids = await trail.idsAfter(db, filter, after)
+    const unseen = ids.filter((id) => !seen.has(id))
+    for await (const events of trail.eventsOf(db, unseen)) {
+      for (const { id } of events) seen.add(id)
+      yield events
+    }
+    after = settled
+    seen = new Set(ids.filter((id) => BigInt(id) > BigInt(after)))
   }
 }
 

@@ -1,8 +1,7 @@
 /** Faults, made for real. Each is over, but for what it left behind, when its promise resolves. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import pg from 'pg'
 import type { Gate } from '../../test/fixtures/wire.js'
-import type { Postgres } from '../postgres.js'
+import { ask, type Postgres } from '../postgres.js'
 import type { Replica } from '../replica.js'
 
 /** `make` resolves to how many were made, when not one. */
@@ -32,13 +31,11 @@ export function faultsOf(replicas: Replica[], postgres: Postgres, gate: Gate): F
   }
 
   async function sever(): Promise<void> {
-    const client = new pg.Client({ connectionString: postgres.url })
-    await client.connect()
-    await client.query(
+    await ask(
+      postgres.url,
       `select pg_terminate_backend(pid) from pg_stat_activity
        where datname = current_database() and application_name = 'agent-registrar'`,
     )
-    await client.end()
   }
 
   const cut = (moment: 'before' | 'after') => async () => {
