@@ -1,6 +1,6 @@
 /** What is the same in every answer, whichever part of the server gives it (PROTOCOL §3). */
-import { randomUUID } from 'node:crypto'
 import type { IncomingHttpHeaders } from 'node:http'
+import { newRequestId } from './secrets.js'
 
 export const NO_SNIFFING = { 'x-content-type-options': 'nosniff' }
 
@@ -13,5 +13,5 @@ export const ANY_ORIGIN = {
 /** The one that the caller or a proxy gave the request, or a new one. */
 export function requestId({ headers }: { headers: IncomingHttpHeaders }): string {
   const id = headers['x-request-id']
-  return typeof id === 'string' && /^[A-Za-z0-9-]{1,64}$/.test(id) ? id : randomUUID()
+  return typeof id === 'string' && /^[A-Za-z0-9-]{1,64}$/.test(id) ? id : newRequestId()
 }

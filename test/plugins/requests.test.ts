@@ -69,7 +69,7 @@ test('each request is one line, with what it was and why it was refused', async 
     {
       level: 30,
       msg: 'request completed',
-      reqId: /^[\w-]{36}$/,
+      reqId: /^[\da-f]{32}$/,
       req: { method: 'POST', url: '/agent/identity', remoteAddress: '127.0.0.1' },
       res: { statusCode: 200 },
       responseTime: Number,

@@ -41,7 +41,7 @@ test('a document is the same on either way', async (t) => {
     const [direct, routed] = [await ask(url + path), await ask(url + path, { headers: CONDITION })]
     t.equal(direct.statusCode, 200, path)
     t.equal(direct.body, routed.body)
-    t.match(direct.headers['x-request-id'], /^[\w-]{36}$/)
+    t.match(direct.headers['x-request-id'], /^[\da-f]{32}$/)
     t.not(direct.headers['x-request-id'], routed.headers['x-request-id'])
     for (const { headers } of [direct, routed])
       for (const name of ['x-request-id', 'date']) delete headers[name]
