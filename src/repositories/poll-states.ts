@@ -26,19 +26,24 @@ export async function recordPolls(
   claimTokenHashes: Buffer[],
   { intervalSeconds, maxTries }: { intervalSeconds: number; maxTries: number },
 ): Promise<Poll[]> {
-  const asked = new Map<string, { hash: Buffer; times: number }>()
-  for (const hash of claimTokenHashes) {
-    const { times } = asked.get(hex(hash)) ?? { times: 0 }
-    asked.set(hex(hash), { hash, times: times + 1 })
+  /** Where each of them was asked for. */
+  const asked = new Map<string, number[]>()
+  for (const [place, hash] of claimTokenHashes.entries()) {
+    const key = hash.toString('hex')
+    const places = asked.get(key)
+    if (places) places.push(place)
+    else asked.set(key, [place])
   }
+  const places = [...asked.values()]
   const early = sql`excluded.polled_at < state.polled_at
     + make_interval(secs => state.interval_seconds - ${sql.lit(JITTER_SECONDS)})`
-  const { rows } = await sql<{ hash: Buffer; slow_down: boolean | null }>`
+  const { rows } = await sql<{ n: number; slow_down: boolean | null }>`
     with asked as (
-      select hash, times
-      from unnest(${[...asked.values()].map(({ hash }) => hash)}::bytea[], ${[...asked.values()].map(({ times }) => times)}::int[]) as asked (hash, times)
+      select decode(hash, 'hex') as hash, times, n::int
+      from unnest(${[...asked.keys()]}::text[], ${places.map(({ length }) => length)}::int[])
+        with ordinality as asked (hash, times, n)
     ), known as (
-      select hash, times, registrations.id, revoked_at is null and claimed_at is null and claim_expires_at > now()
+      select n, times, registrations.id, revoked_at is null and claimed_at is null and claim_expires_at > now()
         and set_aside_at is null and ${issuerActive} and (attempt.id is null
           or attempt.expires_at > now() and wrong_codes < ${maxTries} and declined_at is null and confirmed_at is null
         ) as pending
@@ -56,17 +61,10 @@ export async function recordPolls(
         slow_down = ${early}
       returning registration_id, slow_down
     )
-    select hash, slow_down from known left join polled on registration_id = id`.execute(db)
-  const found = new Map(rows.map(({ hash, slow_down }) => [hex(hash), slow_down]))
-  return claimTokenHashes.map((hash) => {
-    const slow_down = found.get(hex(hash))
-    if (slow_down === undefined) return 'unknown'
-    if (slow_down === null) return 'other'
-    found.set(hex(hash), true)
-    return slow_down ? 'slow_down' : 'pending'
-  })
-}
-
-function hex(bytes: Buffer): string {
-  return bytes.toString('hex')
+    select n, slow_down from known left join polled on registration_id = id`.execute(db)
+  const polls = claimTokenHashes.map((): Poll => 'unknown')
+  for (const { n, slow_down } of rows)
+    for (const [i, place] of places[n - 1]!.entries())
+      polls[place] = slow_down === null ? 'other' : slow_down || i > 0 ? 'slow_down' : 'pending'
+  return polls
 }

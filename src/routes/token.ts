@@ -8,7 +8,7 @@ import { grantableScopes, narrowScope } from '../domain/scope.js'
 import { hashSecret } from '../domain/secrets.js'
 import { tokenSubjectIssuers, type Account } from '../domain/token-person.js'
 import * as tokens from '../domain/tokens.js'
-import { because, invalidRequest, OAuthError, refusalFor } from '../errors.js'
+import { because, invalidRequest, OAuthError, oauthBody, refusalFor, refused } from '../errors.js'
 import { recordAudit, type AuditEntry } from '../repositories/audit-events.js'
 import { recordPolls } from '../repositories/poll-states.js'
 import {
@@ -16,7 +16,7 @@ import {
   findRegistrations,
   useClaimToken,
 } from '../repositories/registrations.js'
-import { TokenAnswer, TokenBody } from '../schemas/token.js'
+import { TokenAnswer, TokenBody, TokenRefusal } from '../schemas/token.js'
 
 export const JWT_BEARER_GRANT = 'urn:ietf:params:oauth:grant-type:jwt-bearer'
 export const CLAIM_GRANT = 'urn:workos:agent-auth:grant-type:claim'
@@ -58,7 +58,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
 
   app.post(
     '/oauth2/token',
-    { config: { cors: true }, schema: { body: TokenBody, response: { 200: TokenAnswer } } },
+    {
+      config: { cors: true },
+      schema: { body: TokenBody, response: { 200: TokenAnswer, 400: TokenRefusal } },
+    },
     async (request, reply) => {
       reply.header('pragma', 'no-cache')
       switch (request.body.grant_type) {
@@ -95,12 +98,12 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
 
   /** The profile's claim grant. */
   async function pollClaim(parameters: Parameters, reply: FastifyReply) {
-    const { address } = reply.request
     if (!parameters.claim_token) throw invalidRequest('claim_token is required.')
     const hash = hashSecret(parameters.claim_token)
     const poll = await recordPoll(hash)
-    if (poll === 'slow_down') throw SLOW_DOWN
-    if (poll === 'pending') throw PENDING
+    if (poll === 'slow_down') return refused(oauthBody, reply, SLOW_DOWN)
+    if (poll === 'pending') return refused(oauthBody, reply, PENDING)
+    const { address } = reply.request
     const state = poll === 'other' && (await findByClaimToken(db, hash, subjectIssuers))
     if (!state) {
       await reply.limit('unknown_claim_tokens_per_ip')

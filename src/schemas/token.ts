@@ -10,6 +10,8 @@ export const TokenBody = Type.Object({
   resource: Type.Optional(Type.Union([Type.String(), Type.Array(Type.String())])),
 })
 
+export const TokenRefusal = Type.Object({ error: Type.String(), error_description: Type.String() })
+
 export const TokenAnswer = Type.Object({
   access_token: Type.String(),
   token_type: Type.Literal('Bearer'),
