@@ -7,15 +7,19 @@ import { count, type Ledger } from './ledger.js'
 const INSIST_MS = 90_000
 const PAUSE_MS = 300
 
-/** Through the first of `urls` in turn. @throws when there was no answer but 503 for a minute and a half. */
-export function insistent(urls: string[], ledger: Ledger): Sender {
+/** Through each of `urls` in turn. */
+export function inTurn(urls: string[]): Sender {
   const senders = urls.map((url) => over(url))
   let turn = 0
+  return { inject: (options) => senders[turn++ % senders.length]!.inject(options) }
+}
+
+/** @throws when there was no answer but 503 for a minute and a half. */
+export function insistent(sender: Sender, ledger: Ledger): Sender {
   return {
     async inject(options) {
       const until = Date.now() + INSIST_MS
       for (;;) {
-        const sender = senders[turn++ % senders.length]!
         const answer = await sender.inject(options).catch(() => undefined)
         count(ledger.answers, outcome(answer))
         if (answer && answer.statusCode < 500) return answer

@@ -11,7 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { migrate } from '../../src/migrations.js'
 import { testGate } from '../../test/fixtures/wire.js'
-import { insistent } from './client.js'
+import { insistent, inTurn } from './client.js'
 import { faultsOf, type Faults } from './faults.js'
 import { count, newLedger, print, type Ledger } from './ledger.js'
 import { work } from './load.js'
@@ -80,9 +80,12 @@ async function main(life: Scope, interrupted: () => boolean): Promise<boolean> {
   const witness = makeWitness(urls, authorization, ledger)
   const until = Date.now() + seconds * 1000
   const over = () => interrupted() || Date.now() > until
-  const app = insistent(proxy ? [proxy.url] : urls, ledger)
+  const once = inTurn(proxy ? [proxy.url] : urls)
+  const app = insistent(once, ledger)
   console.log(`${seconds} s of chaos${proxy ? ' behind nginx' : ''}; Ctrl-C ends it`)
-  const workers = Array.from({ length: WORKERS }, (_, n) => work({ app, ledger, witness, over }, n))
+  const workers = Array.from({ length: WORKERS }, (_, n) =>
+    work({ app, once, ledger, witness, over }, n),
+  )
   await disturb(faultsOf(replicas, postgres, gate), replicas, ledger, over)
   await Promise.all(workers)
   console.log('Checking everything that was acknowledged')
