@@ -1,5 +1,5 @@
 /** What HTTP asks of every surface (PROTOCOL §3): 404, 405 and OPTIONS, CORS, caching, request bodies' encodings. */
-import { isIP, isIPv4 } from 'node:net'
+import { isIP } from 'node:net'
 import { createGunzip } from 'node:zlib'
 import type { FastifyReply, FastifyRequest, RequestPayload } from 'fastify'
 import fp from 'fastify-plugin'
@@ -103,7 +103,6 @@ function unzipped(payload: RequestPayload, reply: FastifyReply): RequestPayload 
 
 /** `192.0.2.1:443`, `[2001:db8::1]:443`, `fe80::1%eth0`, `::ffff:192.0.2.1` → the address alone. */
 function bareAddress(text: string | undefined): string | undefined {
-  if (text !== undefined && isIPv4(text)) return text
   const address = String(text)
     .replace(/^\[(.*)\](:\d+)?$|^([\d.]+):\d+$/, '$1$3')
     .replace(/%.*$/, '')

@@ -30,8 +30,8 @@ export async function recordPolls(
   const asked = new Map<string, number[]>()
   for (const [place, hash] of claimTokenHashes.entries()) {
     const key = hash.toString('hex')
-    const places = asked.get(key)
-    if (places) places.push(place)
+    const others = asked.get(key)
+    if (others) others.push(place)
     else asked.set(key, [place])
   }
   const places = [...asked.values()]
