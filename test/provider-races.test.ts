@@ -1,8 +1,11 @@
 /** Two replicas and providers' assertions: whatever is presented to both at once, one of them decides. */
 import { test } from 'tap'
+import { purgeExpired } from '../src/repositories/purge.js'
 import * as agents from './fixtures/app.js'
 import { claimWith, confirm, present, renew, someone } from './fixtures/assertions.js'
+import { testDatabase } from './fixtures/database.js'
 import { Person } from './fixtures/person.js'
+import { now, testProvider } from './fixtures/provider.js'
 import { blocked, COMPLETE, count, replicas, rounds, ROUNDS, sorted } from './fixtures/replicas.js'
 
 test('C11: of one assertion at both replicas, one presentation counts', async (t) => {
@@ -36,6 +39,20 @@ test('C12: what dies before the commit has spent nothing', async (t) => {
   holder.release()
   t.equal((await second).statusCode, 200, 'the one that waited for it')
   t.equal((await present(A, idJag)).json().error, 'replay_detected')
+})
+
+test('C14: what was used is known until the last replica would refuse it as expired', async (t) => {
+  const { url, pool } = await testDatabase(t)
+  const { app } = await agents.testReplica(t, url, { CLOCK_SKEW_SECONDS: '300' })
+  const P = await testProvider(t)
+  await P.trust(pool)
+  const exp = now() - 290
+  const idJag = P.idJag({ ...someone('alice'), iat: exp - 300, exp })
+  t.equal((await present(app, idJag)).statusCode, 200)
+  // As if it were exp + 300 s by the clock of a replica that is behind the database by the most that lets it be ready.
+  await pool.query(`update spent_assertions set expires_at = expires_at - interval '311 seconds'`)
+  await purgeExpired(app.db, 100)
+  t.equal((await present(app, idJag)).json().error, 'replay_detected')
 })
 
 test('C15: two first assertions of one subject are one user and one registration', async (t) => {

@@ -3,8 +3,11 @@ import { sql } from 'kysely'
 import { subjectKey, type Subject } from './delegations.js'
 import type { AssertionKind, DatabaseTransaction } from './tables.js'
 
-/** Kept beyond the moment when it would be refused as expired: there is no instant in between. */
-const MARGIN_SECONDS = 600
+/**
+ * Kept beyond the moment when the last replica would refuse it as expired: CLOCK_SKEW_SECONDS is at most 300, and a
+ * replica's clock may be as far, and a second, behind ours.
+ */
+const MARGIN_SECONDS = 900
 
 /**
  * Locks the subject as `lockSubject` does, and marks its assertion or event as used; true the first time. In the
