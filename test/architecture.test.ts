@@ -96,7 +96,7 @@ test('a source has at most 300 lines and a test at most 400', async (t) => {
   t.same([...longer('src', 300), ...longer('test', 400)], [])
 })
 
-test('10027-01: each risk of the ceremony is assessed, and its proofs exist', async (t) => {
+test('10027-01, 9700-03: each risk of the ceremony is assessed, and its proofs exist', async (t) => {
   const [summary, ...sections] = read('docs', 'ceremony-risks.md').split(/^### /m)
   const listed = [...summary!.matchAll(/^\| (R\d+) /gm)]
   t.same(

@@ -22,7 +22,7 @@ async function waitingForLock(pool: pg.Pool): Promise<number> {
   }
 }
 
-test('C31: without its database it says so, and recovers without a restart', async (t) => {
+test('C31, 7009-06, 7662-07, 8935-09: without its database it says so, and recovers without a restart', async (t) => {
   const { app, gate, alice } = await gated(t)
   const requests = Object.entries(await machineRequests(app))
   const { claim, claim_token } = await agents.registerFor(app, alice.email)
@@ -46,6 +46,20 @@ test('C31: without its database it says so, and recovers without a restart', asy
   t.equal(confirmed.statusCode, 303, 'the code was not used up')
   t.equal((await agents.poll(app, claim_token)).statusCode, 200)
   for (const [what, send] of requests) t.equal((await send()).statusCode, 200, what)
+})
+
+test('C30: the schema of a newer version, which only adds to this one, is served', async (t) => {
+  const { url, pool } = await testDatabase(t)
+  const { app } = await agents.testReplica(t, url)
+  await pool.query(`insert into migrations (name, run_on) values ('9999_newer', now())`)
+  await pool.query('alter table registrations add column newer text')
+  await pool.query('create table newer (registration_id text references registrations)')
+  const { app: started } = await agents.testReplica(t, url)
+  for (const replica of [app, started]) {
+    t.equal((await replica.inject('/readyz')).statusCode, 200)
+    const { identity_assertion } = await agents.registerAnonymous(replica)
+    t.equal((await agents.exchange(replica, identity_assertion)).statusCode, 200)
+  }
 })
 
 test('C31: migrations that go missing under it make it unready, with a word for the operator only', async (t) => {
@@ -93,7 +107,7 @@ test('a connection that ends between two statements of a transaction costs that 
   t.equal((await renew()).statusCode, 200)
 })
 
-test('C33: whether or not a lost commit took, trying again is safe', async (t) => {
+test('C33, C46: whether or not a lost commit took, trying again is safe', async (t) => {
   const { app, gate, alice, pool } = await gated(t)
   for (const moment of ['before', 'after'] as const) {
     const { registration_id, claim, claim_token } = await agents.registerFor(app, alice.email)

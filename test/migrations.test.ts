@@ -51,14 +51,14 @@ test('down reverts one migration unless told how many', async (t) => {
   t.same(await migrate(url, 'down'), (await migrationNames()).slice(-1))
 })
 
-test('of four processes that migrate at once each migration is run by one', async (t) => {
+test('C28: of four processes that migrate at once each migration is run by one', async (t) => {
   const { url, pool } = await testDatabase(t, { empty: true })
   const runs = await Promise.all(Array.from({ length: 4 }, () => migrate(url, 'up')))
   t.same(runs.flat().toSorted(), await migrationNames())
   t.same(await pendingMigrations(pool), [])
 })
 
-test('a failing migration leaves nothing and names itself, and those before it stay', async (t) => {
+test('C29: a failing migration leaves nothing and names itself, and those before it stay', async (t) => {
   const { url, pool } = await testDatabase(t, { empty: true })
   const dir = await folder(t, {
     '0001_good.sql': GOOD,

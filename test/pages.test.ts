@@ -63,7 +63,7 @@ async function everyPage(): Promise<Map<string, Answer>> {
   return pages
 }
 
-test('WEB-05, WEB-06, WEB-07, 9700-04: every page, errors too, carries the security headers', async (t) => {
+test('WEB-05, WEB-06, WEB-07, 9700-04, 9700-05, 9700-09, B65: every page, errors too, carries the security headers', async (t) => {
   const pages = await everyPage()
   for (const [name, { statusCode, headers }] of pages) {
     if (name.startsWith('4')) t.equal(statusCode, Number.parseInt(name, 10))

@@ -65,7 +65,7 @@ test('8725-08: our tokens under another typ, signed by our own key, are nothing'
       }
 })
 
-test("8725-08: a provider's tokens under another typ are nothing", async (t) => {
+test("8725-08, 8417-09: a provider's tokens under another typ are nothing", async (t) => {
   const kinds: Record<string, (header: Members) => string> = {
     'oauth-id-jag+jwt': (header) => P.idJag(someone('nobody'), { header }),
     // With an exp, and as old as a security event may be: the one difference that claims can make.
@@ -80,6 +80,12 @@ test("8725-08: a provider's tokens under another typ are nothing", async (t) => 
         if (own === 'logout+jwt' && typ === 'secevent+jwt' && name === 'events') continue
         t.equal(await offer(make({ typ })), false, `${own} as ${typ} at ${name}`)
       }
+})
+
+test('7523-13: an ID-JAG is refused at the token endpoint, and not spent by that', async (t) => {
+  const idJag = P.idJag(someone('direct'))
+  t.match((await exchange(app, idJag)).json(), { error: 'invalid_grant' })
+  t.equal((await present(app, idJag)).statusCode, 200)
 })
 
 test('a provider cannot sign what only we sign', async (t) => {

@@ -121,7 +121,7 @@ test('IDJ-01, 8725-07: typ is a media type', (t) => {
   t.end()
 })
 
-test('IDJ-02 … IDJ-11: each claim has its rule', (t) => {
+test('IDJ-02, IDJ-03, IDJ-04, IDJ-05, IDJ-06, IDJ-07, IDJ-08, IDJ-10, IDJ-11, IDJ-12, IDJ-13, 8725-05, JOSE-10, JOSE-11, JOSE-12: each claim has its rule', (t) => {
   const rows: [expected: string, ...changes: Members[]][] = [
     [
       'wrong_issuer',

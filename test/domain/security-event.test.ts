@@ -70,7 +70,7 @@ test('8417-05, BCL-05, B91: each kind has its typ, and is nothing under another'
   t.end()
 })
 
-test('8417-01 … 8417-08, BCL-02, B85, B89, B90: the claims of both kinds', (t) => {
+test('8417-01, 8417-02, 8417-03, 8417-04, 8417-05, 8417-06, 8417-07, 8417-08, BCL-02, B85, B89, B90: the claims of both kinds', (t) => {
   const accepted: Members[] = [
     {},
     { aud: [SETTINGS.issuer] },

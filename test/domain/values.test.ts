@@ -80,7 +80,7 @@ t.test('PRF-28: a masked address tells little', async (t) => {
   t.equal(maskEmail('𝒜lice@xn--bcher-kva.example'), '𝒜•••@x•••.example')
 })
 
-t.test('WEB-10, B51, B52, B53: a sign-in leads only to our own pages', async (t) => {
+t.test('WEB-10, 9700-10, B51, B52, B53: a sign-in leads only to our own pages', async (t) => {
   const safe: [string, string][] = [
     ['/', '/'],
     ['/claim', '/claim'],

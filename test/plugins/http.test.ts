@@ -137,22 +137,25 @@ test('envelopes and headers', async (t) => {
     t.notOk((await app.inject(complete)).headers['access-control-allow-origin'])
   })
 
-  t.test('HTTP-11: whatever Accept asks for, the machine endpoints say JSON', async (t) => {
-    for (const accept of [
-      'text/html',
-      'application/xml',
-      '*/*;q=0',
-      'application/token-introspection+jwt',
-    ]) {
-      const answer = await app.inject({
-        method: 'POST',
-        url: '/agent/identity',
-        headers: { ...JSON_TYPE, accept },
-        payload: ANONYMOUS,
-      })
-      t.match(answer.headers['content-type'], /^application\/json/)
-    }
-  })
+  t.test(
+    'HTTP-11, 7662-08: whatever Accept asks for, the machine endpoints say JSON',
+    async (t) => {
+      for (const accept of [
+        'text/html',
+        'application/xml',
+        '*/*;q=0',
+        'application/token-introspection+jwt',
+      ]) {
+        const answer = await app.inject({
+          method: 'POST',
+          url: '/agent/identity',
+          headers: { ...JSON_TYPE, accept },
+          payload: ANONYMOUS,
+        })
+        t.match(answer.headers['content-type'], /^application\/json/)
+      }
+    },
+  )
 
   t.test('HTTP-13: a request id is echoed only if it is harmless', async (t) => {
     const idOf = async (id: string) =>

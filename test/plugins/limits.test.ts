@@ -114,7 +114,7 @@ test('a count that another connection makes at the same moment counts', async (t
   isLimited(t, await waiting, ['anonymous-ip', 2])
 })
 
-test('HTTP-02, HTTP-03: an IPv6 /64 is one caller, and only the proxies that are trusted say who calls', async (t) => {
+test('HTTP-02, HTTP-03, 9700-07: an IPv6 /64 is one caller, and only the proxies that are trusted say who calls', async (t) => {
   const send = (at: agents.Sender, forwarded: string) =>
     at.inject({
       method: 'POST',
@@ -179,7 +179,7 @@ test('a flood of forged ID-JAGs ends before the signature is looked at, and uses
   t.equal((await present(elsewhere, unspent)).statusCode, 200, 'and may be presented later')
 })
 
-test('CIBA-03: ceremonies are limited for each hinted address, whoever starts them and has it or not', async (t) => {
+test('CIBA-03, 10027-05: ceremonies are limited for each hinted address, whoever starts them and has it or not', async (t) => {
   const app = await replica({ service_auth_per_ip: 5, ceremonies_per_hint: 2 })
   await Person.signedIn(app, 'alice@example.com')
   const told: string[] = []

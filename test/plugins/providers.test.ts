@@ -40,7 +40,7 @@ function movableClock(t: Test): (seconds: number) => void {
 
 const away = (_request: unknown, response: ServerResponse) => void response.destroy()
 
-test('8725-03, B16-B21, B37: only a signature of the issuer under an algorithm it may use counts', async (t) => {
+test('8725-03, B16, B17, B18, B19, B21, B37: only a signature of the issuer under an algorithm it may use counts', async (t) => {
   const { app, pool, provider } = await trusted(t)
   const { p2 } = provider
   const claims = () => idJagClaims(provider.issuer)
@@ -274,7 +274,7 @@ test('B18: a provider changes keys: the new one counts at once, the retired one 
   t.equal(outcome(await present(app, provider.idJag())), FORGED)
 })
 
-test('B40, IDJ-17: while the provider is away its keys serve on for a day, and it is asked every 5 s', async (t) => {
+test('C51, B40, IDJ-17: while the provider is away its keys serve on for a day, and it is asked every 5 s', async (t) => {
   const { app, provider } = await trusted(t)
   const pass = movableClock(t)
   const presented = async (expected: string, requests: number, name: string) => {

@@ -223,29 +223,32 @@ test('the claim grant', async (t) => {
       [id, seconds],
     )
 
-  t.test('8628-01, 8628-02, B76: who polls too early is slowed down for good', async (t) => {
-    const { registration_id: id, claim_token } = await registerFor(app, ALICE)
-    t.equal(await errorOf(claim_token), 'authorization_pending', 'the first poll')
-    t.equal(await errorOf(claim_token), 'slow_down', 'at once: from now on 10 s')
-    const steps: [waited: number, answer: string][] = [
-      [5, 'slow_down'], // 15 s
-      [15, 'authorization_pending'],
-      [14, 'slow_down'], // 20 s
-      [19.5, 'slow_down'], // 25 s
-      [25, 'authorization_pending'],
-      [24.95, 'authorization_pending'],
-      [3600, 'authorization_pending'],
-      [24, 'slow_down'],
-    ]
-    for (const [waited, answer] of steps) {
-      await wait(id, waited)
-      t.equal(await errorOf(claim_token), answer, `after ${waited} s`)
-    }
-    await postJson(app, CLAIM, { claim_token })
-    t.equal(await errorOf(claim_token), 'authorization_pending', 'the first poll of a renewal')
-    await wait(id, 5)
-    t.equal(await errorOf(claim_token), 'authorization_pending', 'at its interval')
-  })
+  t.test(
+    '8628-01, 8628-02, CIBA-05, B76: who polls too early is slowed down for good',
+    async (t) => {
+      const { registration_id: id, claim_token } = await registerFor(app, ALICE)
+      t.equal(await errorOf(claim_token), 'authorization_pending', 'the first poll')
+      t.equal(await errorOf(claim_token), 'slow_down', 'at once: from now on 10 s')
+      const steps: [waited: number, answer: string][] = [
+        [5, 'slow_down'], // 15 s
+        [15, 'authorization_pending'],
+        [14, 'slow_down'], // 20 s
+        [19.5, 'slow_down'], // 25 s
+        [25, 'authorization_pending'],
+        [24.95, 'authorization_pending'],
+        [3600, 'authorization_pending'],
+        [24, 'slow_down'],
+      ]
+      for (const [waited, answer] of steps) {
+        await wait(id, waited)
+        t.equal(await errorOf(claim_token), answer, `after ${waited} s`)
+      }
+      await postJson(app, CLAIM, { claim_token })
+      t.equal(await errorOf(claim_token), 'authorization_pending', 'the first poll of a renewal')
+      await wait(id, 5)
+      t.equal(await errorOf(claim_token), 'authorization_pending', 'at its interval')
+    },
+  )
 
   t.test('a registration without a ceremony waits for one', async (t) => {
     const { claim_token } = await registerAnonymous(app)

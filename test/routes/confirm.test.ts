@@ -58,7 +58,7 @@ const events = ({ id }: { id: string }, like: string) =>
     like,
   )
 
-test('WEB-04, WEB-12: the page says who asks what, and opening it changes nothing', async (t) => {
+test('WEB-04, WEB-12, 8628-09: the page says who asks what, and opening it changes nothing', async (t) => {
   const carol = await Person.signedIn(app, 'carol@example.com')
   const asked = await ask(carol.email)
   await setAttempt(asked, `requested_at = '2026-11-22 14:05:59Z', requested_from = '192.0.2.7'`)
@@ -349,7 +349,7 @@ test('WEB-01, WEB-02, B57: a form that is not ours confirms nothing and counts n
   t.match(await row(asked), { wrong_codes: 0, claimed_at: null })
 })
 
-test('C01, B63: the same code twice, at once or from a second tab, has its effect once', async (t) => {
+test('C01, C46, 10027-02, B63: the same code twice, at once or from a second tab, has its effect once', async (t) => {
   const { app: other } = await testReplica(t, config.DATABASE_URL!)
   const asked = await ask()
   await alice.openClaim(asked.token)

@@ -20,46 +20,52 @@ test('the documents of a local registrar', async (t) => {
     bearer_methods_supported: ['header'],
   }
 
-  t.test('9728-01..06: the resource is described at its own well-known URL', async (t) => {
-    t.same(await json(`${PROTECTED}/api`), resource)
-    t.same(await json(PROTECTED), resource)
-  })
+  t.test(
+    '9728-01, 9728-02, 9728-03, 9728-04, 9728-05, 9728-06: the resource is described at its own well-known URL',
+    async (t) => {
+      t.same(await json(`${PROTECTED}/api`), resource)
+      t.same(await json(PROTECTED), resource)
+    },
+  )
 
-  t.test('PRF-01, PRF-02, 8414-02..10: the server says what it has and nothing else', async (t) => {
-    const { statusCode, headers } = await app.inject({ url: SERVER })
-    t.equal(statusCode, 200)
-    t.match(headers['content-type'], /^application\/json/)
-    t.same(await json(SERVER), {
-      ...resource,
-      issuer: ISSUER,
-      token_endpoint: `${ISSUER}/oauth2/token`,
-      revocation_endpoint: `${ISSUER}/oauth2/revoke`,
-      introspection_endpoint: `${ISSUER}/oauth2/introspect`,
-      jwks_uri: `${ISSUER}/.well-known/jwks.json`,
-      grant_types_supported: [
-        'urn:ietf:params:oauth:grant-type:jwt-bearer',
-        'urn:workos:agent-auth:grant-type:claim',
-      ],
-      token_endpoint_auth_methods_supported: ['none'],
-      revocation_endpoint_auth_methods_supported: ['none'],
-      introspection_endpoint_auth_methods_supported: ['client_secret_basic'],
-      agent_auth: {
-        skill: `${ISSUER}/auth.md`,
-        identity_endpoint: `${ISSUER}/agent/identity`,
-        claim_endpoint: `${ISSUER}/agent/identity/claim`,
-        events_endpoint: `${ISSUER}/agent/event/notify`,
-        revocation_uri: `${ISSUER}/agent/auth/revoke`,
-        identity_types_supported: ['anonymous', 'service_auth', 'identity_assertion'],
-        identity_assertion: {
-          assertion_types_supported: ['urn:ietf:params:oauth:token-type:id-jag'],
-        },
-        events_supported: [
-          'https://schemas.workos.com/events/agent/auth/identity/assertion/revoked',
+  t.test(
+    'PRF-01, PRF-02, 8414-02, 8414-03, 8414-04, 8414-05, 8414-06, 8414-07, 8414-08, 8414-09, 8414-10, 7523-14, 9207-01, 9728-08, IDJ-15: the server says what it has and nothing else',
+    async (t) => {
+      const { statusCode, headers } = await app.inject({ url: SERVER })
+      t.equal(statusCode, 200)
+      t.match(headers['content-type'], /^application\/json/)
+      t.same(await json(SERVER), {
+        ...resource,
+        issuer: ISSUER,
+        token_endpoint: `${ISSUER}/oauth2/token`,
+        revocation_endpoint: `${ISSUER}/oauth2/revoke`,
+        introspection_endpoint: `${ISSUER}/oauth2/introspect`,
+        jwks_uri: `${ISSUER}/.well-known/jwks.json`,
+        grant_types_supported: [
+          'urn:ietf:params:oauth:grant-type:jwt-bearer',
+          'urn:workos:agent-auth:grant-type:claim',
         ],
-      },
-    })
-    t.equal((await app.inject({ url: '/.well-known/openid-configuration' })).statusCode, 404)
-  })
+        token_endpoint_auth_methods_supported: ['none'],
+        revocation_endpoint_auth_methods_supported: ['none'],
+        introspection_endpoint_auth_methods_supported: ['client_secret_basic'],
+        agent_auth: {
+          skill: `${ISSUER}/auth.md`,
+          identity_endpoint: `${ISSUER}/agent/identity`,
+          claim_endpoint: `${ISSUER}/agent/identity/claim`,
+          events_endpoint: `${ISSUER}/agent/event/notify`,
+          revocation_uri: `${ISSUER}/agent/auth/revoke`,
+          identity_types_supported: ['anonymous', 'service_auth', 'identity_assertion'],
+          identity_assertion: {
+            assertion_types_supported: ['urn:ietf:params:oauth:token-type:id-jag'],
+          },
+          events_supported: [
+            'https://schemas.workos.com/events/agent/auth/identity/assertion/revoked',
+          ],
+        },
+      })
+      t.equal((await app.inject({ url: '/.well-known/openid-configuration' })).statusCode, 404)
+    },
+  )
 
   t.test('PRF-02: each URL that is advertised answers', async (t) => {
     const urls = urlsIn(ISSUER, JSON.stringify(await json(SERVER))).filter(

@@ -63,25 +63,32 @@ test('POST /agent/identity', async (t) => {
     },
   )
 
-  t.test('PRF-05, PRF-07: with a hint there is a ceremony and no assertion yet', async (t) => {
-    const answer = await postJson(app, IDENTITY, { type: 'service_auth', login_hint: ALICE })
-    t.equal(answer.statusCode, 200)
-    t.equal(answer.headers['cache-control'], 'no-store')
-    const body = answer.json()
-    t.same(Object.keys(body).toSorted(), [
-      'claim',
-      'claim_token',
-      'claim_token_expires',
-      'claim_url',
-      'post_claim_scopes',
-      'registration_id',
-      'registration_type',
-    ])
-    t.match(body, { registration_type: 'service_auth', claim_url: ISSUER + CLAIM, claim: CEREMONY })
-    t.same(Object.keys(body.claim).toSorted(), Object.keys(CEREMONY).toSorted())
-    const { verification_uri, user_code } = body.claim
-    t.notOk(verification_uri.includes(user_code) || verification_uri.includes(body.claim_token))
-  })
+  t.test(
+    'PRF-05, PRF-07, 8628-06, HTTP-10: with a hint there is a ceremony and no assertion yet',
+    async (t) => {
+      const answer = await postJson(app, IDENTITY, { type: 'service_auth', login_hint: ALICE })
+      t.equal(answer.statusCode, 200)
+      t.equal(answer.headers['cache-control'], 'no-store')
+      const body = answer.json()
+      t.same(Object.keys(body).toSorted(), [
+        'claim',
+        'claim_token',
+        'claim_token_expires',
+        'claim_url',
+        'post_claim_scopes',
+        'registration_id',
+        'registration_type',
+      ])
+      t.match(body, {
+        registration_type: 'service_auth',
+        claim_url: ISSUER + CLAIM,
+        claim: CEREMONY,
+      })
+      t.same(Object.keys(body.claim).toSorted(), Object.keys(CEREMONY).toSorted())
+      const { verification_uri, user_code } = body.claim
+      t.notOk(verification_uri.includes(user_code) || verification_uri.includes(body.claim_token))
+    },
+  )
 
   t.test(
     'CIBA-02: a known address and an unknown one get the same answer, and no account',

@@ -63,7 +63,7 @@ test('POST /oauth2/revoke', async (t) => {
   const revoke = (form: Record<string, string> | [string, string][]) => postForm(app, REVOKE, form)
 
   t.test(
-    '7009-01..04, 7009-09, B79: an access token dies whatever its hint says, and its assertion lives',
+    '7009-01, 7009-02, 7009-03, 7009-04, 7009-09, 7009-11, B79: an access token dies whatever its hint says, and its assertion lives',
     async (t) => {
       for (const hint of [undefined, 'access_token', 'refresh_token', 'foo', 'access_token ', '']) {
         const { token, assertion } = await tokens(app)
@@ -82,6 +82,13 @@ test('POST /oauth2/revoke', async (t) => {
       }
     },
   )
+
+  t.test('7009-08: nobody authenticates to revoke, and who does is not asked who', async (t) => {
+    const { token } = await tokens(app)
+    const credentials = { authorization: `Basic ${btoa('example:wrong')}` }
+    t.equal((await postForm(app, REVOKE, { token }, credentials)).statusCode, 200)
+    t.equal(await isActive(token), false)
+  })
 
   t.test(
     '7009-07: an assertion dies with everything derived from it, and nothing else does',

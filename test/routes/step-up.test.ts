@@ -72,7 +72,7 @@ test('PRF-26, PRF-27: the page names the provider by the trust list, and what is
   t.notMatch(another, /first agent/)
 })
 
-test('PRF-28: it is for one account; nobody else can look at it, confirm or decline it', async (t) => {
+test('PRF-28, 8628-10: it is for one account; nobody else can look at it, confirm or decline it', async (t) => {
   const { claim, token, claim_token, registration_id } = await stepUp('carla')
   const look = await bob.openClaim(token)
   t.equal(look.statusCode, 403)

@@ -70,7 +70,7 @@ test('parameters', async (t) => {
   })
 
   t.test(
-    '6749-07, 6749-12: any other grant is unsupported, and not repeated to the caller',
+    '6749-07, 6749-12, 9700-01: any other grant is unsupported, and not repeated to the caller',
     async (t) => {
       for (const grant of [
         'authorization_code',
@@ -95,7 +95,7 @@ test('parameters', async (t) => {
   )
 
   t.test(
-    '6749-03, 6749-04, 7523-12, B75: empty and unknown ones, and credentials, are ignored',
+    '6749-03, 6749-04, 7523-12, 8628-11, B75: empty and unknown ones, and credentials, are ignored',
     async (t) => {
       const headers = { authorization: 'Basic !!!' }
       const more: Form = [['foo', 'bar'], ['foo', 'baz'], ['client_id', 'x'], ['scope', ''], ['resource', '']] // prettier-ignore
@@ -113,7 +113,7 @@ test('parameters', async (t) => {
     t.equal((await app.inject({ method: 'POST', url: TOKEN, headers, payload })).statusCode, 200)
   })
 
-  t.test('6749-11, B74: scope narrows and never widens', async (t) => {
+  t.test('6749-10, 6749-11, 9700-02, B74: scope narrows and never widens', async (t) => {
     const { claim_token: claimed, claim: block } = await registerFor(app, ALICE)
     await (await Person.signedIn(app, ALICE)).confirm(linkToken(block), block.user_code)
     const whole = (await poll(app, claimed)).json().identity_assertion
@@ -152,30 +152,39 @@ test('parameters', async (t) => {
     )
   })
 
-  t.test('8707-01..05: resource is ours or invalid_target', async (t) => {
-    for (const resources of [[RESOURCE], [RESOURCE, RESOURCE], ['', RESOURCE]]) {
-      const form: Form = [...bearer, ...resources.map((uri): [string, string] => ['resource', uri])]
-      const answer = await postForm(app, TOKEN, form)
-      t.equal(answer.json().resource, RESOURCE)
-      t.equal(decodeJwt(answer.json().access_token).aud, RESOURCE)
-    }
-    t.equal((await exchange(app, assertion)).json().resource, undefined)
-    for (const resources of [
-      ['api'],
-      [`${RESOURCE}#x`],
-      [`${RESOURCE}/`],
-      [RESOURCE.toUpperCase()],
-      [`${RESOURCE} ${RESOURCE}`],
-      [ISSUER],
-      ['https://other.test/'],
-      [RESOURCE, 'https://other.test/'],
-    ]) {
-      const form: Form = [...bearer, ...resources.map((uri): [string, string] => ['resource', uri])]
-      const answer = await postForm(app, TOKEN, form)
-      t.equal(answer.json().error, 'invalid_target', resources.join())
-      t.notOk(answer.json().access_token)
-    }
-  })
+  t.test(
+    '8707-01, 8707-02, 8707-03, 8707-04, 8707-05: resource is ours or invalid_target',
+    async (t) => {
+      for (const resources of [[RESOURCE], [RESOURCE, RESOURCE], ['', RESOURCE]]) {
+        const form: Form = [
+          ...bearer,
+          ...resources.map((uri): [string, string] => ['resource', uri]),
+        ]
+        const answer = await postForm(app, TOKEN, form)
+        t.equal(answer.json().resource, RESOURCE)
+        t.equal(decodeJwt(answer.json().access_token).aud, RESOURCE)
+      }
+      t.equal((await exchange(app, assertion)).json().resource, undefined)
+      for (const resources of [
+        ['api'],
+        [`${RESOURCE}#x`],
+        [`${RESOURCE}/`],
+        [RESOURCE.toUpperCase()],
+        [`${RESOURCE} ${RESOURCE}`],
+        [ISSUER],
+        ['https://other.test/'],
+        [RESOURCE, 'https://other.test/'],
+      ]) {
+        const form: Form = [
+          ...bearer,
+          ...resources.map((uri): [string, string] => ['resource', uri]),
+        ]
+        const answer = await postForm(app, TOKEN, form)
+        t.equal(answer.json().error, 'invalid_target', resources.join())
+        t.notOk(answer.json().access_token)
+      }
+    },
+  )
 })
 
 test('the jwt-bearer grant', async (t) => {
@@ -191,7 +200,7 @@ test('the jwt-bearer grant', async (t) => {
   }
 
   t.test(
-    '6749-09, 9068-01..09, 7523-07, PRF-37: an assertion gets a new access token each time',
+    '6749-09, 9068-01, 9068-02, 9068-03, 9068-04, 9068-05, 9068-07, 9068-08, 9068-09, 7523-07, IDJ-09, PRF-37: an assertion gets a new access token each time',
     async (t) => {
       const { registration_id, identity_assertion } = await registerAnonymous(app)
       const jtis = new Set()
@@ -222,7 +231,7 @@ test('the jwt-bearer grant', async (t) => {
   )
 
   t.test(
-    '7523-01..11, B71: whatever is wrong with an assertion, the answer is the same',
+    '7523-01, 7523-02, 7523-03, 7523-04, 7523-05, 7523-06, 7523-07, 7523-08, 7523-09, 7523-10, 7523-11, B71: whatever is wrong with an assertion, the answer is the same',
     async (t) => {
       const { identity_assertion: good } = await registerAnonymous(app)
       const claims = decodeJwt(good)
