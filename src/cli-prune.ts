@@ -2,8 +2,8 @@
 import type { Command } from 'commander'
 import { inTransaction } from './database.js'
 import { print, wholeNumber, type WithDatabase } from './cli-io.js'
-import { purgeExpired, purgeUnclaimed } from './repositories/purge.js'
-import { recordExpiries } from './repositories/registrations.js'
+import { purgeUnclaimed, recordExpiries } from './repositories/expiries.js'
+import { purgeExpired } from './repositories/purge.js'
 import type { Database } from './repositories/tables.js'
 
 /** Rows of a table in one transaction: small enough that no request waits for it. */

@@ -4,8 +4,8 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import fp from 'fastify-plugin'
+import { recordExpiries } from '../repositories/expiries.js'
 import { purgeExpired } from '../repositories/purge.js'
-import { recordExpiries } from '../repositories/registrations.js'
 
 const PAUSE_MS = 10_000
 const BATCH = 500

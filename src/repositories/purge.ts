@@ -25,21 +25,3 @@ export async function purgeExpired(db: Database, limit: number): Promise<Purged>
   }
   return purged
 }
-
-/**
- * Registrations that expired unclaimed so many days ago, and were told of, with their ceremonies. Their audit rows stay.
- * Returns how many went.
- */
-export async function purgeUnclaimed(db: Database, days: number, limit: number): Promise<number> {
-  const { rows } = await sql`
-    with gone as (
-      delete from registrations where id = any (array(
-        select id from registrations
-        where claimed_at is null and revoked_at is null and expiry_recorded_at is not null
-          and claim_expires_at < now() - make_interval(days => ${days})
-        order by claim_expires_at limit ${limit} for update skip locked))
-      returning id),
-    polled as (delete from poll_states where registration_id in (select id from gone))
-    select id from gone`.execute(db)
-  return rows.length
-}

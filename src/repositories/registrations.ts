@@ -5,7 +5,6 @@ import type { Database, DatabaseTransaction } from './tables.js'
 import type { Attempt, Registration } from '../domain/registration.js'
 import type { Claimant } from '../domain/ceremony.js'
 import type { Account } from '../domain/token-person.js'
-import { recordAudit } from './audit-events.js'
 import { lastSignIn } from './sign-ins.js'
 import { dbNow, secondsFromNow } from './time.js'
 
@@ -202,33 +201,4 @@ export async function raiseGeneration(
     .where('generation', '=', generation)
     .executeTakeFirst()
   return numUpdatedRows === 1n
-}
-
-/** Audits registrations whose window passed unclaimed, each once however many replicas look. Returns how many. */
-export async function recordExpiries(db: DatabaseTransaction, limit: number): Promise<number> {
-  const rows = await db
-    .updateTable('registrations')
-    .set({ expiry_recorded_at: dbNow })
-    .where('id', 'in', (due) =>
-      due
-        .selectFrom('registrations')
-        .select('id')
-        .where('claim_expires_at', '<=', dbNow)
-        .where('claimed_at', 'is', null)
-        .where('revoked_at', 'is', null)
-        .where('expiry_recorded_at', 'is', null)
-        .orderBy('claim_expires_at')
-        .limit(limit)
-        .forUpdate()
-        .skipLocked(),
-    )
-    .returning(['id', 'registration_type'])
-    .execute()
-  const expired = rows.map(({ id, registration_type }) => ({
-    event: 'registration.expired' as const,
-    registration_id: id,
-    details: { registration_type },
-  }))
-  await recordAudit(db, ...expired)
-  return rows.length
 }
