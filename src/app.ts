@@ -13,6 +13,7 @@ import { jsonErrors, oauthBody, profileBody } from './errors.js'
 import bearer from './plugins/bearer.js'
 import brand from './plugins/brand.js'
 import ceremonies from './plugins/ceremonies.js'
+import claimPages from './plugins/claim-pages.js'
 import calls from './plugins/calls.js'
 import closing from './plugins/closing.js'
 import csrf from './plugins/csrf.js'
@@ -154,6 +155,7 @@ async function registerAll(app: FastifyInstance, config: Config): Promise<void> 
       await people.register(forms)
       await people.register(csrf)
       await people.register(pages)
+      await people.register(claimPages)
       await people.register(oidc)
       await people.register(signIns)
       await people.register(home)

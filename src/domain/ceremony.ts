@@ -35,7 +35,7 @@ export function mintCeremony(settings: CeremonySettings, claimant: Claimant, add
   const id = newId('cla_')
   const token = newSecret('cat_')
   const user_code = newUserCode()
-  const page = `/claim?claim_attempt_token=${token}`
+  const page = claimPath(token)
   const block: CeremonyBlock = {
     user_code,
     expires_in: settings.lifetimeSeconds,
@@ -51,4 +51,9 @@ export function mintCeremony(settings: CeremonySettings, claimant: Claimant, add
     requested_from: address,
   }
   return { block, attempt }
+}
+
+/** Of the claim page. Without what cannot be a token: it goes into headers, which proxies hold to a few kilobytes. */
+export function claimPath(token: string): string {
+  return /^[\w-]{1,64}$/.test(token) ? `/claim?claim_attempt_token=${token}` : '/claim'
 }

@@ -1,7 +1,7 @@
 /** The claim page: a signed-in person confirms or declines an agent (PROTOCOL §7). */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Static } from '@sinclair/typebox'
+import { claimPath } from '../domain/ceremony.js'
 import {
   decidePage,
   normalizeUserCode,
@@ -10,17 +10,13 @@ import {
   type Person,
 } from '../domain/claim.js'
 import { rateLimitHeaders } from '../domain/limits.js'
-import { maskEmail } from '../domain/login-hint.js'
-import { areNeighbours } from '../domain/network.js'
-import { grantableScopes } from '../domain/scope.js'
 import { hashSecret } from '../domain/secrets.js'
-import { agentKind, duration, host, when } from '../domain/words.js'
 import { recordAudit } from '../repositories/audit-events.js'
 import * as attempts from '../repositories/claim-attempts.js'
-import { knowsProvider, lockSubject, putDelegation } from '../repositories/delegations.js'
+import { lockSubject, putDelegation } from '../repositories/delegations.js'
 import { claimRegistration, lockByLink } from '../repositories/registrations.js'
 import type { DatabaseTransaction } from '../repositories/tables.js'
-import { hasLinkedAgent, lockUser } from '../repositories/users.js'
+import { lockUser } from '../repositories/users.js'
 import { ClaimLink, CompleteBody } from '../schemas/pages.js'
 
 const STATUS: Record<PageReason, number> = {
@@ -60,11 +56,11 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     if (!person?.fresh) return reply.seeOther(signInFor(token))
     const claim = await attempts.findClaimByLink(db, hashSecret(token))
     const decision = decidePage(claim, person, maxTries, claim?.now ?? new Date())
-    if (decision.ok) return await showForm(reply, person, token, decision.claim)
+    if (decision.ok) return await reply.claimForm(person, token, decision.claim)
     const { reason } = decision
     // Where the person's own Decline leads: told, not refused.
     reply.code(reason === 'declined' ? 200 : STATUS[reason])
-    return await showRefusal(reply, person, token, reason, claim)
+    return await reply.claimRefusal(person, token, reason, claim)
   })
 
   app.post(
@@ -90,11 +86,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
           return reply.seeOther(claimPath(token))
         case 'asked_again':
           reply.code(outcome.status)
-          noteReason(request, outcome.reason)
-          return await showForm(reply, person, token, outcome.claim, outcome.error)
+          return await reply.claimForm(person, token, outcome.claim, outcome)
         case 'refused':
           reply.code(STATUS[outcome.reason]).headers(outcome.headers ?? {})
-          return await showRefusal(reply, person, token, outcome.reason, outcome.claim)
+          return await reply.claimRefusal(person, token, outcome.reason, outcome.claim)
       }
     },
   )
@@ -166,70 +161,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     await recordAudit(tx, { event: 'claim.confirmed', ...of, details })
     return { kind: 'settled' }
   }
-
-  async function showForm(
-    reply: FastifyReply,
-    person: Person,
-    token: string,
-    claim: attempts.LoadedClaim,
-    error?: string,
-  ) {
-    const { attempt, provider, now } = claim
-    return await reply.page('claim', {
-      person,
-      token,
-      error,
-      return_to: claimPath(token),
-      agent: inWords(claim),
-      asked: {
-        ...when(attempt.requested_at, now),
-        from: attempt.requested_from ?? 'an unknown address',
-      },
-      other_network: areNeighbours(attempt.requested_from, reply.request.address) === false,
-      first_time_account: !(await hasLinkedAgent(db, person.user_id)),
-      first_time_provider: provider && !(await knowsProvider(db, person.user_id, provider.issuer)),
-    })
-  }
-
-  async function showRefusal(
-    reply: FastifyReply,
-    person: Person,
-    token: string,
-    reason: PageReason,
-    claim: attempts.LoadedClaim | undefined,
-  ) {
-    if (!claim) await reply.limit('unknown_links_per_ip')
-    noteReason(reply.request, reason)
-    const hinted =
-      reason === 'wrong_account' && claim?.expected_email
-        ? maskEmail(claim.expected_email)
-        : undefined
-    const told = reason === 'already_done' || reason === 'declined'
-    const agent = told && claim ? inWords(claim) : undefined
-    const return_to = claimPath(token)
-    return await reply.page('claim-over', { person, reason, hinted, agent, return_to })
-  }
-
-  function inWords({ registration, provider }: attempts.LoadedClaim) {
-    const granted = grantableScopes(Object.keys(config.SCOPES), registration.scopes)
-    return {
-      kind: agentKind(registration.registration_type),
-      provider: provider && { name: provider.name, host: host(provider.issuer) },
-      scopes: granted.map((name) => ({ name, words: config.SCOPES[name] })),
-      lifetime: duration(config.ASSERTION_TTL_SECONDS + config.ACCESS_TOKEN_TTL_SECONDS),
-    }
-  }
 }
 export default plugin
-
-function noteReason(request: FastifyRequest, reason: string): void {
-  request.refusal = { error: 'claim_refused', reason, description: 'The claim page refused.' }
-}
-
-/** Without what cannot be a token: it goes into headers, which proxies hold to a few kilobytes. */
-function claimPath(token: string): string {
-  return /^[\w-]{1,64}$/.test(token) ? `/claim?claim_attempt_token=${token}` : '/claim'
-}
 
 function signInFor(token: string): string {
   return `/login?return_to=${encodeURIComponent(claimPath(token))}`
