@@ -1,17 +1,13 @@
 /** One replica, as a process that can be killed, told to stop, and started again at the same address. */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { openSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { freePort } from './postgres.js'
 import { pinned } from './cores.js'
 import type { Scope } from './scope.js'
 
-const PROJECT = join(import.meta.dirname, '../..')
 export const SERVER = join(import.meta.dirname, '../src/server.js')
-/** As npm start has them: `node --flag … dist/src/server.js`. */
-const START = JSON.parse(readFileSync(join(PROJECT, 'package.json'), 'utf8')).scripts.start
-const FLAGS = String(START).split(' ').slice(1, -1)
 const READY_WITHIN_MS = 60_000
 
 export interface Replica {
@@ -56,7 +52,8 @@ export async function makeReplica(
     async start() {
       if (over) return
       const { PATH } = process.env
-      const command = pinned(cores, [process.execPath, ...FLAGS, ...nodeArguments, server])
+      const node = [process.execPath, ...flagsOf(server), ...nodeArguments]
+      const command = pinned(cores, [...node, server])
       child = spawn(command[0]!, command.slice(1), {
         env: { PATH, ...env, PORT: String(port) },
         stdio: ['ignore', log, log],
@@ -85,4 +82,11 @@ export async function makeReplica(
     await replica.stop('SIGKILL')
   })
   return replica
+}
+
+/** As its own npm start has them: `node --flag … dist/src/server.js`. */
+function flagsOf(server: string): string[] {
+  const manifest = join(dirname(server), '../../package.json')
+  const { start } = JSON.parse(readFileSync(manifest, 'utf8')).scripts
+  return String(start).split(' ').slice(1, -1)
 }
