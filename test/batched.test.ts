@@ -1,5 +1,6 @@
 /** One call for what is asked at the same moment. */
-import { setTimeout as sleep } from 'node:timers/promises'
+import { mock } from 'node:test'
+import { setImmediate, setTimeout as sleep } from 'node:timers/promises'
 import { test } from 'tap'
 import { batched } from '../src/batched.js'
 
@@ -39,6 +40,42 @@ test('at most a hundred at once, two calls under way, and who comes meanwhile wa
   t.same(await Promise.all([...first, late]), [...Array(251).keys()])
   t.same(sizes, [100, 100, 51])
   t.equal(most, 2)
+})
+
+test('one by one, the next goes when the first has ended, or at most one more when it is late', async (t) => {
+  mock.timers.enable({ apis: ['setTimeout'] })
+  t.teardown(() => mock.timers.reset())
+  const sizes: number[] = []
+  const ends: (() => void)[] = []
+  const load = batched(
+    async (inputs: number[]) => {
+      sizes.push(inputs.length)
+      await new Promise<void>((resolve) => ends.push(resolve))
+      return inputs
+    },
+    { oneByOne: true },
+  )
+  const first = load(1)
+  await setImmediate()
+  const both = [load(2), load(3)]
+  await setImmediate()
+  t.same(sizes, [1], 'not at once')
+  ends[0]!()
+  t.equal(await first, 1)
+  t.same(sizes, [1, 2])
+  const fourth = load(4)
+  await setImmediate()
+  mock.timers.tick(10)
+  t.same(sizes, [1, 2, 1], 'the second is late')
+  const fifth = load(5)
+  await setImmediate()
+  mock.timers.tick(10)
+  t.same(sizes, [1, 2, 1], 'both are late, and there are no more than two')
+  ends[2]!()
+  t.equal(await fourth, 4)
+  t.same(sizes, [1, 2, 1, 1], 'one that is late still holds up nobody')
+  for (const end of ends) end()
+  t.same(await Promise.all([...both, fifth]), [2, 3, 5])
 })
 
 test('a call that fails fails for those who were in it, and for nobody else', async (t) => {

@@ -34,7 +34,9 @@ export default fp(
     })
     app.decorate('db', db)
     app.decorate('transaction', (work) => inTransaction(db, work))
-    app.decorate('batched', (load) => batched((inputs) => retryConflicts(async () => load(inputs))))
+    app.decorate('batched', (load, options) =>
+      batched((inputs) => retryConflicts(async () => load(inputs)), options),
+    )
     app.decorate('pool', pool)
     // Not db.destroy(), which does nothing before the first query of Kysely's.
     app.addHook('onClose', async () => pool.end())

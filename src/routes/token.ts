@@ -54,7 +54,9 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   }
   const find = app.batched((ids: string[]) => findRegistrations(db, ids, subjectIssuers))
   const record = app.batched((entries: AuditEntry[]) => recordAudit(db, ...entries))
-  const recordPoll = app.batched((hashes: Buffer[]) => recordPolls(db, hashes, polling))
+  const recordPoll = app.batched((hashes: Buffer[]) => recordPolls(db, hashes, polling), {
+    oneByOne: true,
+  })
 
   app.post(
     '/oauth2/token',
