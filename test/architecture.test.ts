@@ -67,7 +67,7 @@ const MAY_IMPORT: Record<string, { parts: string[]; types?: string[]; packages?:
   repositories: { parts: ['repositories', 'tables'], types: ['domain'], packages: /^kysely$/ },
   tables: { parts: [], packages: /^kysely$/ },
   schemas: { parts: ['schemas'], packages: /^@sinclair\/typebox$/ },
-  domain: { parts: ['domain'], packages: /^node:crypto$/ },
+  domain: { parts: ['domain'], packages: /^node:(crypto|url)$/ },
   errors: { parts: [] },
   fetch: { parts: ['domain'], types: ['setup'] },
   'key-store': {

@@ -1,4 +1,5 @@
 /** login_hint: an opaque string on the wire (OIDC CIBA §7.1), classified once at the edge. */
+import { domainToUnicode } from 'node:url'
 
 export interface LoginHint {
   kind: 'email'
@@ -37,7 +38,9 @@ export function canonicalEmail(text: string): string | undefined {
 /** In A-labels, or '' for no host. Not with `URL.canParse`, which, once it is hot, fails on ß in Node 20 and 22. */
 function asciiHost(domain: string): string {
   try {
-    return new URL(`http://${domain}`).hostname
+    const { hostname } = new URL(`http://${domain}`)
+    // From Node 24 on an A-label that stands for nothing stays as it is.
+    return /(^|\.)xn--/.test(domainToUnicode(hostname)) ? '' : hostname
   } catch {
     return ''
   }
