@@ -271,6 +271,12 @@ test('IDJ-16, B27, C13: an assertion counts once for its issuer and kind, whatev
   const forged = P.idJag({ ...someone('gus'), jti: 'forged' }, { key: Q.p1 })
   isRefused(t, await present(app, forged), 400, 'invalid_signature')
   t.equal((await present(app, P.idJag({ ...someone('gus'), jti: 'forged' }))).statusCode, 200)
+  const [spent] = await rows(
+    'select * from spent_assertions where jti = $1 and kind = $2',
+    jti,
+    'id-jag',
+  )
+  t.ok(spent.expires_at.getTime() / 1000 > now() + 300 + config.CLOCK_SKEW_SECONDS)
 })
 
 test('IDJ-20: a number that has an account is a step-up for that account, which may have no address', async (t) => {
