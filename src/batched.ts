@@ -23,25 +23,25 @@ export function batched<Input, Output>(
   { oneByOne = false } = {},
 ): (input: Input) => Promise<Output> {
   const waiting: Waiting<Input, Output>[] = []
-  const mostInTime = oneByOne ? 1 : MOST_UNDER_WAY
   let underWay = 0
   let late = 0
   let scheduled = false
 
   function start(): void {
     scheduled = false
-    while (waiting.length > 0 && underWay < MOST_UNDER_WAY && underWay - late < mostInTime)
+    while (waiting.length > 0 && underWay < (oneByOne && late === 0 ? 1 : MOST_UNDER_WAY))
       void run(waiting.splice(0, MOST_INPUTS))
   }
 
   async function run(batch: Waiting<Input, Output>[]): Promise<void> {
     underWay += 1
     let isLate = false
-    const patience = setTimeout(() => {
+    const patience = oneByOne ? setTimeout(growLate, PATIENCE_MS) : undefined
+    function growLate(): void {
       isLate = true
       late += 1
       start()
-    }, PATIENCE_MS)
+    }
     try {
       const outputs = await load(batch.map(({ input }) => input))
       batch.forEach(({ resolve }, i) => resolve(outputs?.[i] as Output))
