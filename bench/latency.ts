@@ -8,8 +8,8 @@ import type { Target } from './target.js'
 export interface Latency {
   scenario: Series['scenario']
   target: string
-  /** Requests a second. */
-  rate: number
+  /** As they came: fewer than were meant, where the load was held up. */
+  requests_per_second: number
   p50_ms: number
   p99_ms: number
   errors: number
@@ -31,11 +31,12 @@ export async function measureLatency(
       const options = { connections, seconds, rate }
       paced.push((await measure(at, at.jobs[scenario]!, options)).sample)
     }
-    const median = (member: 'p50_ms' | 'p99_ms') =>
+    const median = (member: 'requests_per_second' | 'p50_ms' | 'p99_ms') =>
       summarize(paced.map((sample) => sample[member])).median
     const errors = paced.reduce((sum, sample) => sum + sample.errors, 0)
+    const requests_per_second = median('requests_per_second')
     const [p50_ms, p99_ms] = [median('p50_ms'), median('p99_ms')]
-    results.push({ scenario, target, rate, p50_ms, p99_ms, errors })
+    results.push({ scenario, target, requests_per_second, p50_ms, p99_ms, errors })
   }
   return results
 }
@@ -44,10 +45,10 @@ export function printLatency(results: Latency[]): void {
   console.log('\nLatency at half of the saturation load\n')
   printTable(
     ['scenario', 'server', 'req/s', 'p50 ms', 'p99 ms', 'p99 / p50', `at most ${GOAL}`, 'errors'],
-    results.map(({ scenario, target, rate, p50_ms, p99_ms, errors }) => [
+    results.map(({ scenario, target, requests_per_second, p50_ms, p99_ms, errors }) => [
       scenario,
       target,
-      number(rate),
+      number(requests_per_second),
       number(p50_ms, 2),
       number(p99_ms, 2),
       number(p99_ms / p50_ms, 1),
