@@ -38,6 +38,7 @@ import shortcut from './plugins/shortcut.js'
 import signIns from './plugins/sign-ins.js'
 import sweeper from './plugins/sweeper.js'
 import tracing from './plugins/tracing.js'
+import trail from './plugins/trail.js'
 import views from './plugins/views.js'
 import agents from './routes/agents.js'
 import claim from './routes/claim.js'
@@ -107,6 +108,7 @@ async function registerAll(app: FastifyInstance, config: Config): Promise<void> 
   await app.register(http)
   await app.register(database)
   await app.register(deployment)
+  await app.register(trail)
   await app.register(limits)
   if (config.METRICS_PORT !== undefined) await app.register(metrics)
   await app.register(keys)

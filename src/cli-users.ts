@@ -1,4 +1,5 @@
 /** `registrar users`: what is known of a person, and the end of that. */
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Command } from 'commander'
 import { inTransaction } from './database.js'
 import { print, say, userId, type WithDatabase } from './cli-io.js'
@@ -12,6 +13,8 @@ import type { Database } from './repositories/tables.js'
 
 const DETAILS = { reason: 'the user was forgotten' }
 const MOST_LISTED = 100
+/** Of the last tokens issued the trail may be told as much later (plugins/trail.ts), with the address they went to. */
+const TRAIL_LAG_MS = 1_000
 
 const HELP = `
 Forgetting ends every registration of the person and every one that waits for them, then takes out their address, number,
@@ -74,6 +77,7 @@ async function forget(db: Database, user_id: string) {
   const before = await endAndErase(db, person)
   const last = await retried(() => inTransaction(db, (tx) => forgetPerson(tx, user_id)))
   if (last !== null) person.emails.push(last)
+  await sleep(TRAIL_LAG_MS)
   const after = await endAndErase(db, person)
   return {
     registrations: before.registrations + after.registrations,

@@ -45,6 +45,7 @@ const PARTS: Record<string, string> = {
   'secret.ts': 'setup',
   'server.ts': 'server',
   'trust-proxy.ts': 'setup',
+  'write-behind.ts': 'setup',
 }
 
 /** DESIGN §2. `types` may be imported with `import type` beside the others; `packages`: any when left out. */

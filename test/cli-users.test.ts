@@ -1,4 +1,5 @@
 /** `registrar users`: what is known of a person, and that nothing of it outlives them. */
+import { setTimeout as sleep } from 'node:timers/promises'
 import type pg from 'pg'
 import { test } from 'tap'
 import { addUserCommands } from '../src/cli-users.js'
@@ -200,6 +201,24 @@ test('C52: a confirmation that runs while its person is forgotten binds nothing 
   t.equal((await poll(app, other.claim_token)).json().error, 'access_denied')
   t.equal((await poll(app, claim_token)).json().error, 'authorization_pending')
   t.equal(await count(pool, `registrations where user_id is not null and revoked_at is null`), 0)
+})
+
+test('C52: the address of a token issued at the last moment, which the trail is told of late, is not kept', async (t) => {
+  const own = await testApp(t)
+  const { app, pool } = own
+  const alice = await Person.signedIn(app, ALICE)
+  const { claim, registration_id } = await registerFor(app, ALICE)
+  await confirm(alice, claim)
+  const forgetting = commands(own, addUserCommands)('users', 'forget', ALICE, '--yes')
+  const ended = `select from registrations where id = $1 and revoked_at is not null`
+  while ((await pool.query(ended, [registration_id])).rowCount === 0) await sleep(5)
+  await sleep(300)
+  await pool.query(
+    `insert into audit_events (event, registration_id, address) values ('token.issued', $1, '192.0.2.7')`,
+    [registration_id],
+  )
+  await forgetting
+  t.notMatch(await dump(pool), '192.0.2.7')
 })
 
 test('a session that began while its user was forgotten does not count', async (t) => {

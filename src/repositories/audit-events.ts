@@ -72,6 +72,15 @@ export async function recordAudit(db: Database, ...entries: AuditEntry[]): Promi
   announceAudit(db, entries)
 }
 
+/** As `recordAudit`, for what an earlier statement may have written whose end nobody heard of. Details tell them apart. */
+export async function recordMissing(db: Database, entries: AuditEntry[]): Promise<void> {
+  await sql`${auditInsert(entries)}
+    where (select true from audit_events as there
+      where there.registration_id = entry.registration_id and there.event = entry.event
+        and there.details = entry.details limit 1) is null`.execute(db)
+  announceAudit(db, entries)
+}
+
 /** For a statement that makes the change as well, whose `announceAudit` is to follow. One text, however many they are. */
 export function auditInsert(entries: AuditEntry[]): RawBuilder<unknown> {
   return sql`insert into audit_events (event, registration_id, user_id, address, details)

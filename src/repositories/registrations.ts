@@ -120,7 +120,10 @@ export async function findRegistration(
   return (await findRegistrations(db, [id], []))[0]
 }
 
-/** In the order of their ids, with the user's verified email and account at one of these issuers, and the database's clock. */
+/**
+ * In the order of their ids, with the user's verified email and account at one of these issuers, and the database's
+ * clock. Fails where nothing can be written: what it leads to may be written after the answer.
+ */
 export async function findRegistrations(
   db: Database,
   ids: string[],
@@ -130,6 +133,7 @@ export async function findRegistrations(
     .selectFrom('registrations')
     .leftJoin('users', 'users.id', 'registrations.user_id')
     .where(sql<boolean>`registrations.id = any(${ids})`)
+    .where(sql<boolean>`(select true from registrations where false for share) is null`)
     .select([
       ...REGISTRATION,
       issuerActive.as('issuer_active'),

@@ -9,7 +9,7 @@ import { hashSecret } from '../domain/secrets.js'
 import { tokenSubjectIssuers, type Account } from '../domain/token-person.js'
 import * as tokens from '../domain/tokens.js'
 import { because, invalidRequest, OAuthError, oauthBody, refusalFor, refused } from '../errors.js'
-import { recordAudit, type AuditEntry } from '../repositories/audit-events.js'
+import { recordAudit } from '../repositories/audit-events.js'
 import { recordPolls } from '../repositories/poll-states.js'
 import {
   findByClaimToken,
@@ -53,7 +53,6 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     maxTries: config.USER_CODE_MAX_TRIES,
   }
   const find = app.batched((ids: string[]) => findRegistrations(db, ids, subjectIssuers))
-  const record = app.batched((entries: AuditEntry[]) => recordAudit(db, ...entries))
   const recordPoll = app.batched((hashes: Buffer[]) => recordPolls(db, hashes, polling), {
     oneByOne: true,
   })
@@ -94,7 +93,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     if (!isAlive(registration, generation, registration.now))
       throw invalidGrant('superseded_or_ended')
     const token = accessToken(registration, parameters)
-    await record(tokenIssued(token.claims, address))
+    await app.recordSoon(tokenIssued(token.claims, address))
     return tokenAnswer(token)
   }
 

@@ -1,0 +1,32 @@
+/**
+ * The part of the audit trail that may follow its answer (CONFORMANCE PRF-36: `token.issued`, within a second). Busy, a
+ * replica writes it fifty times a second; one with less to do, or whose writes fail, before it answers.
+ */
+import fp from 'fastify-plugin'
+import { recordAudit, recordMissing, type AuditEntry } from '../repositories/audit-events.js'
+import { writeBehind } from '../write-behind.js'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** When it resolves, the caller may answer. */
+    recordSoon(entry: AuditEntry): Promise<void>
+  }
+}
+
+export default fp(
+  async (app) => {
+    const { db } = app
+    const { write, end } = writeBehind(
+      app.batched((entries: AuditEntry[]) => recordAudit(db, ...entries)),
+      (entries) => recordAudit(db, ...entries),
+      (entries) => recordMissing(db, entries),
+      (error) => app.log.warn({ err: error }, 'could not write the audit trail, trying again'),
+    )
+    app.decorate('recordSoon', write)
+    app.addHook('onClose', async () => {
+      const lost = await end()
+      if (lost.length > 0) app.log.error({ lost }, 'these are not in the audit trail')
+    })
+  },
+  { name: 'trail', dependencies: ['database'] },
+)

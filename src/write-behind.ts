@@ -1,0 +1,74 @@
+/** Writes that may follow the answer they belong to, many in one statement, for as long as writing goes well. */
+
+/** For how long after a write that went well an answer may go ahead of its own. */
+const TRUST_MS = 100
+/** For how long those that are ahead gather. */
+const GATHER_MS = 20
+const RETRY_MS = 500
+const MOST_INPUTS = 1_000
+
+export interface WriteBehind<Input> {
+  /** When this resolves, the caller may answer: the input is written, or will be within a moment. */
+  write(input: Input): Promise<void>
+  /** Writes what is left, if it can be written at the first try, and returns what is not. */
+  end(): Promise<Input[]>
+}
+
+/**
+ * `write` is for who has to wait, because nothing was written lately or writing failed; `writeMany` for what was answered
+ * already. What it did not write for sure goes to `writeMissing`, again and again: some of it may be there.
+ */
+export function writeBehind<Input>(
+  write: (input: Input) => Promise<void>,
+  writeMany: (inputs: Input[]) => Promise<void>,
+  writeMissing: (inputs: Input[]) => Promise<void>,
+  onFault: (error: unknown) => void,
+): WriteBehind<Input> {
+  const ahead: Input[] = []
+  let writtenAt = -Infinity
+  let unsure = false
+  let ending = false
+  let scheduled: Promise<void> | undefined
+
+  function schedule(): void {
+    scheduled ??= new Promise((resolve) =>
+      setTimeout(() => void writeAhead().then(resolve), unsure ? RETRY_MS : GATHER_MS),
+    )
+  }
+
+  async function writeAhead(): Promise<void> {
+    const inputs = ahead.slice(0, MOST_INPUTS)
+    try {
+      await (unsure ? writeMissing(inputs) : writeMany(inputs))
+      ahead.splice(0, inputs.length)
+      unsure = false
+      writtenAt = performance.now()
+    } catch (error) {
+      unsure = true
+      writtenAt = -Infinity
+      onFault(error)
+    }
+    scheduled = undefined
+    if (ahead.length > 0 && !(ending && unsure)) schedule()
+  }
+
+  async function end(): Promise<Input[]> {
+    ending = true
+    await scheduled
+    return scheduled ? await end() : ahead
+  }
+
+  return {
+    async write(input) {
+      if (performance.now() - writtenAt < TRUST_MS) {
+        ahead.push(input)
+        schedule()
+        return
+      }
+      await write(input)
+      writtenAt = performance.now()
+    },
+
+    end,
+  }
+}
