@@ -10,7 +10,7 @@ import {
   type JsonWebKey,
   type KeyObject,
 } from 'node:crypto'
-import { hasType, isNumericDate, parseJwt, type Jwt } from './jwt.js'
+import { hasType, isName, isNumericDate, parseJwt, type Jwt } from './jwt.js'
 
 export interface SigningKey {
   kid: string
@@ -21,7 +21,7 @@ export interface Expected {
   typ: string
   issuer: string
   audience: string
-  /** Refuses tokens older than this, whatever their `exp` says. */
+  /** Refuses tokens that are older than this, whatever their `exp` says, or are to live longer. */
   maxAgeSeconds?: number
   clockToleranceSeconds?: number
 }
@@ -68,10 +68,9 @@ export function verifyJws(
   if (!hasType(jwt, expected.typ)) return refused('wrong_type')
   const key = keyOf(jwt, keys)
   if (!key) return refused('unknown_key')
-  const end = token.lastIndexOf('.')
-  const [content, signature] = [token.slice(0, end), token.slice(end + 1)]
-  const given = Buffer.from(signature, 'base64url')
-  if (!verify('sha256', Buffer.from(content), { key, dsaEncoding: ENCODING }, given))
+  const { signature } = jwt
+  const content = Buffer.from(token.slice(0, token.lastIndexOf('.')))
+  if (!signature || !verify('sha256', content, { key, dsaEncoding: ENCODING }, signature))
     return refused('wrong_signature')
   if (!areOurs(jwt, expected)) return refused('wrong_claims')
   return isInTime(jwt, expected, now.getTime() / 1000)
@@ -87,7 +86,7 @@ function keyOf({ header: { kid } }: Jwt, keys: Map<string, KeyObject>): KeyObjec
 
 function areOurs({ payload }: Jwt, { issuer, audience }: Expected): boolean {
   const { iss, aud, sub, jti, generation } = payload
-  const named = [sub, jti].every((name) => typeof name === 'string' && name !== '')
+  const named = isName(sub) && isName(jti)
   return iss === issuer && aud === audience && named && Number.isInteger(generation)
 }
 
@@ -98,7 +97,9 @@ function isInTime(
 ): boolean {
   if (!isNumericDate(iat) || !isNumericDate(exp) || !isNumericDate(nbf)) return false
   if (exp <= now - skew || nbf > now + skew) return false
-  return maxAgeSeconds === Infinity || (iat <= now + skew && now - iat <= maxAgeSeconds + skew)
+  if (maxAgeSeconds === Infinity) return true
+  const longest = maxAgeSeconds + skew
+  return iat <= now + skew && now - iat <= longest && exp - iat <= longest
 }
 
 function encoded(value: object): string {

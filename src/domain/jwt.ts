@@ -3,18 +3,20 @@
 export interface Jwt {
   header: Record<string, unknown>
   payload: Record<string, unknown>
+  /** Undefined where it is spelled as no signature is: it cannot hold. */
+  signature: Buffer | undefined
 }
 
-const PARTS = /^([^.]+)\.([^.]+)\.([^.]*)$/
+const PARTS = /^([\w-]+)\.([\w-]+)\.([\w-]*)$/
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 export function parseJwt(token: string): Jwt | undefined {
   const [head, body, signature] = PARTS.exec(token)?.slice(1).map(decode) ?? []
-  if (!head || !body || !signature) return undefined
+  if (!head || !body) return undefined
   try {
     const header: unknown = JSON.parse(utf8.decode(head))
     const payload: unknown = JSON.parse(utf8.decode(body))
-    return isObject(header) && isObject(payload) ? { header, payload } : undefined
+    return isObject(header) && isObject(payload) ? { header, payload, signature } : undefined
   } catch {
     return undefined
   }

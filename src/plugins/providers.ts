@@ -43,7 +43,7 @@ export default fp(
     app.decorate('checkSignature', async (token, jwt, issuer) => {
       const { alg, kid, crit, b64 } = jwt.header
       if (typeof alg !== 'string' || !issuer.algorithms.includes(alg)) return 'wrong_algorithm'
-      if (crit !== undefined || b64 !== undefined) return 'bad_signature'
+      if (!jwt.signature || crit !== undefined || b64 !== undefined) return 'bad_signature'
       if (kid !== undefined && typeof kid !== 'string') return 'unknown_key'
       const keys = await remoteOf(issuer)(kid)
       if (!keys) return 'keys_unavailable'

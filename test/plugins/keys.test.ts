@@ -210,11 +210,12 @@ t.test('B23, B24: claims are all there, of their types, and in their time', asyn
     ['7523-04: 60 s past', { exp: now() - 60 }, skew, false],
     ['7523-05: nbf beyond the skew', { nbf: now() + 120 }, skew, false],
     ['7523-05: nbf within the skew', { nbf: now() + 50 }, skew, true],
-    ['7523-06: older, within the skew', { iat: now() - 620 }, old, true],
+    ['7523-06: older, within the skew', { iat: now() - 620, exp: now() + 30 }, old, true],
+    ['7523-04: to live longer than it may', { exp: now() + 661 }, old, false],
     ['7523-06: older, whatever its exp says', { iat: now() - 661 }, old, false],
     ['7523-06: old, where age does not count', { iat: now() - 1e6 }, skew, true],
     ['7523-06: from the future', { iat: now() + 120 }, old, false],
-    ['C41: 50 s from the future', { iat: now() + 50 }, old, true],
+    ['C41: 50 s from the future', { iat: now() + 50, exp: now() + 650 }, old, true],
   ]
   for (const [name, changes, more, ok] of table) t.match(await verify(changes, more), { ok }, name)
 })

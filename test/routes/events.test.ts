@@ -164,6 +164,8 @@ test('8417-01, 8417-02, 8417-03, 8417-04, 8417-05, 8417-06, 8417-07, 8935-04, B8
     const token = P.securityEvent({ sub: 'dora', ...claims }, options)
     isError(t, await notify(app, token), err, name)
   }
+  const garbage = P.securityEvent({ sub: 'dora' }).replace(/[^.]*$/, 'garbage')
+  isError(t, await notify(app, garbage), 'authentication_failed', 'a signature of garbage')
   const lapsed = await testProvider(t)
   lapsed.answer = (_request, response) => response.writeHead(500).end()
   await lapsed.trust(pool)

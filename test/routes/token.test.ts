@@ -255,6 +255,7 @@ test('the jwt-bearer grant', async (t) => {
         'no sub': await sign(noSub),
         'empty sub': await sign({ ...claims, sub: '' }),
         'unknown sub': await sign({ ...claims, sub: 'reg_unknown' }),
+        'a NUL in sub': await sign({ ...claims, sub: 'reg_\0' }),
         'a user as sub': await sign({ ...claims, sub: 'user_x' }),
         'no aud': await sign(noAud),
         'aud with a slash': await sign({ ...claims, aud: `${ISSUER}/` }),
@@ -263,6 +264,7 @@ test('the jwt-bearer grant', async (t) => {
         'the resource as aud': await sign({ ...claims, aud: RESOURCE }),
         'no exp': await sign(noExp),
         'exp 61 s ago': await sign({ ...claims, exp: now - 61 }),
+        'exp beyond its lifetime': await sign({ ...claims, exp: Number(claims.iat) + 3661 }),
         'iat in the future': await sign({ ...claims, iat: now + 70 }),
         'iat older than its lifetime': await sign({ ...claims, iat: now - 3670, exp: now + 600 }),
         'nbf in the future': await sign({ ...claims, nbf: now + 70 }),
@@ -313,7 +315,8 @@ test('the jwt-bearer grant', async (t) => {
       { exp: now - 50 },
       { iat: now + 50 },
       { nbf: now + 50 },
-      { iat: now - 3650 },
+      { iat: now - 3650, exp: now + 5 },
+      { exp: Number(claims.iat) + 3659 },
     ])
       t.equal(
         (await exchange(app, await sign({ ...claims, ...shift }))).statusCode,
