@@ -1,7 +1,11 @@
 /** POST /oauth2/introspect (RFC 7662 §2). */
 import { Type } from '@sinclair/typebox'
 
-export const IntrospectBody = Type.Object({ token: Type.String() })
+export const IntrospectBody = Type.Object({
+  token: Type.String(),
+  /** Not needed: only access tokens are ever active. */
+  token_type_hint: Type.Optional(Type.String()),
+})
 
 export const IntrospectAnswer = Type.Object({
   active: Type.Boolean(),
@@ -15,6 +19,7 @@ export const IntrospectAnswer = Type.Object({
   iat: Type.Optional(Type.Integer()),
   exp: Type.Optional(Type.Integer()),
   registration_id: Type.Optional(Type.String()),
+  generation: Type.Optional(Type.Integer()),
   /** The verified address of the person who confirmed. */
   username: Type.Optional(Type.String()),
   /** The account that the person signs in with (RFC 9493 §3.2.1). */

@@ -1,5 +1,9 @@
 /** POST /oauth2/revoke (RFC 7009 §2.1). */
 import { Type } from '@sinclair/typebox'
 
-/** `token_type_hint` is not needed: both kinds of token say what they are. */
-export const RevokeBody = Type.Object({ token: Type.String() })
+export const RevokeBody = Type.Object({
+  token: Type.String(),
+  /** Not needed, since both kinds of token say what they are; it may not repeat either. */
+  token_type_hint: Type.Optional(Type.String()),
+  client_id: Type.Optional(Type.String()),
+})

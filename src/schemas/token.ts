@@ -6,6 +6,8 @@ export const TokenBody = Type.Object({
   assertion: Type.Optional(Type.String()),
   claim_token: Type.Optional(Type.String()),
   scope: Type.Optional(Type.String()),
+  /** Not looked at: agents have no identity of their own. */
+  client_id: Type.Optional(Type.String()),
   /** The only parameter that may repeat (RFC 8707 §2). */
   resource: Type.Optional(Type.Union([Type.String(), Type.Array(Type.String())])),
 })

@@ -49,13 +49,14 @@ test('parameters', async (t) => {
       [...bearer, ['scope', 'api.read'], ['scope', 'api.write']],
       [...bearer, ['scope', ''], ['scope', '']],
       [...bearer, ['claim_token', 'a'], ['claim_token', 'b']],
+      [...bearer, ['client_id', 'a'], ['client_id', 'b']],
       [...claim, ['claim_token', claim_token]],
     ] // prettier-ignore
       for (const form of cases) {
         const answer = await postForm(app, TOKEN, form)
         t.equal(answer.statusCode, 400, JSON.stringify(form).slice(0, 100))
         t.equal(answer.json().error, 'invalid_request', JSON.stringify(form).slice(0, 100))
-        t.match(answer.headers, { 'cache-control': 'no-store' })
+        t.match(answer.headers, { 'cache-control': 'no-store', pragma: 'no-cache' })
       }
     },
   )
