@@ -104,7 +104,9 @@ const AWAY_MESSAGE =
   /^(timeout exceeded when trying to connect|timeout expired|Connection terminated|Client (has encountered a connection error|was closed)|Cannot use a pool after)/
 
 export function isDatabaseAway(error: unknown): boolean {
-  const { code, message } = error as { code?: unknown; message?: unknown }
+  const { code, message, severity } = error as Record<string, unknown>
+  // Postgres ended the connection, or did not let it begin.
+  if (severity === 'FATAL' || severity === 'PANIC') return true
   return AWAY.test(String(code)) || AWAY_MESSAGE.test(String(message))
 }
 
