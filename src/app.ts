@@ -1,4 +1,5 @@
 /** All wiring on one page. Policy is nesting: what a surface accepts and how it refuses is where it is registered. */
+import { isUtf8 } from 'node:buffer'
 import cookie from '@fastify/cookie'
 import Fastify, {
   type FastifyError,
@@ -9,7 +10,7 @@ import Fastify, {
 import type { Config } from './config.js'
 import { clientError } from './client-error.js'
 import { logOutput } from './log.js'
-import { jsonErrors, oauthBody, profileBody } from './errors.js'
+import { invalidRequest, jsonErrors, oauthBody, profileBody } from './errors.js'
 import bearer from './plugins/bearer.js'
 import brand from './plugins/brand.js'
 import ceremonies from './plugins/ceremonies.js'
@@ -177,10 +178,15 @@ function unrouted(error: FastifyError, request: FastifyRequest, reply: FastifyRe
 }
 
 function acceptJson(app: FastifyInstance): void {
-  app.addContentTypeParser(
+  const parse = app.getDefaultJsonParser('error', 'error')
+  app.addContentTypeParser<Buffer>(
     'application/json',
-    { parseAs: 'string' },
-    app.getDefaultJsonParser('error', 'error'),
+    { parseAs: 'buffer' },
+    (request, body, done) => {
+      // RFC 8259 §8.1. Decoded, what is no UTF-8 would be other characters.
+      if (isUtf8(body)) void parse(request, body.toString(), done)
+      else done(invalidRequest('The request body is not UTF-8.'))
+    },
   )
 }
 

@@ -11,8 +11,8 @@ export function clientError(error: ConnectionError, socket: Socket): void {
   // The other side has gone.
   if (!socket.writable) return
   let [status, reason] = STATUS[error.code] ?? [400, 'Bad Request']
-  // No end of the request line in the first piece of the request: it was the URL that was too long.
-  if (status === 431 && /^[A-Z]+ [^\r\n]*$/.test(String(error.rawPacket)))
+  // So long that it is refused as a URL where there is room for it.
+  if (status === 431 && /^[A-Z]+ [^\r\n]{8192}/.test(String(error.rawPacket)))
     [status, reason] = [414, 'URI Too Long']
   const body = JSON.stringify({ error: 'invalid_request', error_description: `${reason}.` })
   socket.write(

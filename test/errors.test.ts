@@ -30,7 +30,13 @@ t.test('C31, C34: a database that is away is 503, and a bad query is not', async
     'Client has encountered a connection error and is not queryable',
     'Cannot use a pool after calling end on the pool',
   ].map((message) => new Error(message))
-  for (const error of [...away, ...messages]) {
+  // Not allowed to connect; not allowed to do something is a fault of ours.
+  const ended = ['FATAL', 'PANIC'].map((severity) =>
+    Object.assign(new Error('x'), { code: '42501', severity }),
+  )
+  const denied = Object.assign(new Error('x'), { code: '42501', severity: 'ERROR' })
+  t.equal(told(denied), OURS)
+  for (const error of [...away, ...messages, ...ended]) {
     t.equal(told(error), AWAY, JSON.stringify(error))
     t.match(errors.toOAuthError(error).headers, { 'retry-after': /^\d+$/ })
   }
@@ -65,6 +71,22 @@ t.test('SEC-10: whatever is thrown, the caller learns nothing of it', async (t) 
     error: 'server_error',
     error_description: 'Something went wrong on our side.',
   })
+})
+
+t.test('PROTOCOL §3: the token endpoint says Pragma whatever is wrong', async (t) => {
+  const { app } = await testApp(t)
+  const JSON_TYPE = { 'content-type': 'application/json' }
+  const FORM = { 'content-type': 'application/x-www-form-urlencoded' }
+  const send = (headers: Record<string, string>, payload: string) =>
+    app.inject({ method: 'POST', url: '/oauth2/token', headers, payload })
+  for (const [status, answer] of [
+    [415, await send(JSON_TYPE, '{}')],
+    [413, await send(FORM, `scope=${'x'.repeat(100_000)}`)],
+    [415, await send({ ...FORM, 'content-encoding': 'br' }, 'x')],
+  ] as const) {
+    t.equal(answer.statusCode, status)
+    t.match(answer.headers, { 'cache-control': 'no-store', pragma: 'no-cache' })
+  }
 })
 
 t.test('HTTP-07: a refused content type comes with the one that is taken', async (t) => {
@@ -173,6 +195,16 @@ t.test('HTTP-09, HTTP-12: what is no HTTP is refused whole', async (t) => {
   const table: Row[] = [
     ['B54: a URL of 100 kB', `GET /${long} HTTP/1.1\r\nHost: x\r\n\r\n`, '414 URI Too Long'],
     ['a query of 100 kB', `GET /claim?${long} HTTP/1.1\r\nHost: x\r\n\r\n`, '414 URI Too Long'],
+    [
+      'a URL of 20 kB',
+      `GET /${long.slice(0, 20_000)} HTTP/1.1\r\nHost: x\r\n\r\n`,
+      '414 URI Too Long',
+    ],
+    [
+      'a URL of 60 kB',
+      `GET /${long.slice(0, 60_000)} HTTP/1.1\r\nHost: x\r\n\r\n`,
+      '414 URI Too Long',
+    ],
     [
       'a header of 100 kB',
       `GET / HTTP/1.1\r\nHost: x\r\nX: ${long}\r\n\r\n`,

@@ -1,7 +1,7 @@
 /** What HTTP asks of every surface (PROTOCOL §3): 404, 405 and OPTIONS, CORS, caching, request bodies' encodings. */
 import { isIP } from 'node:net'
 import { createGunzip } from 'node:zlib'
-import type { FastifyReply, FastifyRequest, RequestPayload } from 'fastify'
+import type { FastifyContextConfig, FastifyReply, FastifyRequest, RequestPayload } from 'fastify'
 import fp from 'fastify-plugin'
 import { ANY_ORIGIN, NO_SNIFFING } from '../domain/http.js'
 import { OAuthError } from '../errors.js'
@@ -10,6 +10,8 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** Any origin may read the answers, without credentials. */
     cors?: boolean
+    /** Of every answer. */
+    headers?: Record<string, string>
   }
   interface FastifyRequest {
     /** `ip` as a bare address: what a proxy says may have a port or a zone, or be no address at all. */
@@ -21,12 +23,14 @@ const MAX_URL_LENGTH = 8192
 
 export default fp(
   async (app) => {
-    const paths = new Map<string, { methods: Set<string>; cors: boolean }>()
+    const paths = new Map<string, { methods: Set<string>; config: FastifyContextConfig }>()
 
-    app.addHook('onRoute', ({ url: pattern, method, config }) => {
-      const url = pattern.replaceAll('::', ':')
-      const path = paths.get(url) ?? { methods: new Set(['OPTIONS']), cors: config?.cors === true }
-      for (const name of [method].flat()) path.methods.add(name)
+    app.addHook('onRoute', (route) => {
+      const config = { ...route.config, headers: headersOf(route.config ?? {}) }
+      route.config = config
+      const url = route.url.replaceAll('::', ':')
+      const path = paths.get(url) ?? { methods: new Set(['OPTIONS']), config }
+      for (const name of [route.method].flat()) path.methods.add(name)
       paths.set(url, path)
     })
 
@@ -36,7 +40,7 @@ export default fp(
       reply.headers(NO_SNIFFING)
       reply.header('x-request-id', request.id)
       if (request.is404) return unrouted(request, reply, done)
-      if (request.routeOptions.config.cors) reply.headers(ANY_ORIGIN)
+      reply.headers(request.routeOptions.config.headers!)
       done()
     })
 
@@ -47,11 +51,15 @@ export default fp(
     ): void {
       const path = paths.get(request.url.split('?', 1)[0] as string)
       if (!path) return done(new OAuthError(404, 'not_found', 'There is nothing at this address.'))
-      if (path.cors) reply.headers(ANY_ORIGIN)
-      const allow = [...path.methods].toSorted().join(', ')
-      if (request.method !== 'OPTIONS')
-        return done(new OAuthError(405, 'method_not_allowed', `Use ${allow}.`, { allow }))
-      if (path.cors)
+      const { methods, config } = path
+      reply.headers(config.headers!)
+      const allow = [...methods].toSorted().join(', ')
+      if (request.method !== 'OPTIONS') {
+        const message = `Use ${allow}.`
+        const members = isProfile(config) ? { message } : {}
+        return done(new OAuthError(405, 'method_not_allowed', message, { allow }, members))
+      }
+      if (config.cors)
         reply.headers({
           'access-control-allow-methods': allow,
           'access-control-allow-headers': 'content-type, authorization',
@@ -84,8 +92,18 @@ export default fp(
       done(null, unzipped(payload, reply))
     })
   },
-  { name: 'http' },
+  { name: 'http', dependencies: ['requests'] },
 )
+
+function headersOf({ cors, surface }: FastifyContextConfig): Record<string, string> {
+  // RFC 6749 §5.1
+  const pragma = surface === 'token' ? { pragma: 'no-cache' } : {}
+  return cors ? { ...ANY_ORIGIN, ...pragma } : pragma
+}
+
+function isProfile({ surface }: FastifyContextConfig): boolean {
+  return surface === 'identity' || surface === 'claim'
+}
 
 /** Fastify holds what comes out to the body limit, and compares the count of what came in with Content-Length. */
 function unzipped(payload: RequestPayload, reply: FastifyReply): RequestPayload {

@@ -64,7 +64,6 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       schema: { body: TokenBody, response: { 200: TokenAnswer, 400: TokenRefusal } },
     },
     async (request, reply) => {
-      reply.header('pragma', 'no-cache')
       switch (request.body.grant_type) {
         case JWT_BEARER_GRANT:
           return exchangeAssertion(request.body, request.address)

@@ -49,6 +49,12 @@ test('envelopes and headers', async (t) => {
         t.equal(answer.statusCode, 405, `${method} ${url}`)
         t.equal(answer.headers.allow, 'OPTIONS, POST')
         t.equal(answer.headers['access-control-allow-origin'], '*')
+        t.equal(answer.headers.pragma, url === '/oauth2/token' ? 'no-cache' : undefined)
+        if (method === 'HEAD') continue
+        const description = 'Use OPTIONS, POST.'
+        const message = url.startsWith('/agent') ? { message: description } : {}
+        const error = { error: 'method_not_allowed', error_description: description }
+        t.same(answer.json(), { ...error, ...message })
       }
   })
 

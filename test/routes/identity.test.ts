@@ -21,6 +21,25 @@ test('POST /agent/identity', async (t) => {
   const count = async (table: string): Promise<number> =>
     (await pool.query(`select count(*)::int as n from ${table}`)).rows[0].n
 
+  t.test('RFC 8259 §8.1: JSON that is no UTF-8 is malformed', async (t) => {
+    const headers = { 'content-type': 'application/json' }
+    const send = (payload: Buffer) =>
+      app.inject({ method: 'POST', url: '/agent/identity', headers, payload })
+    const body = (bytes: number[]) =>
+      Buffer.concat([
+        Buffer.from('{"type":"anonymous","x":"'),
+        Buffer.from(bytes),
+        Buffer.from('"}'),
+      ])
+    t.equal((await send(body([0xc3, 0xa9]))).statusCode, 200)
+    for (const bytes of [[0xff], [0xc0, 0x80], [0xed, 0xa0, 0x80], [0xc3]]) {
+      const answer = await send(body(bytes))
+      t.equal(answer.statusCode, 400)
+      t.equal(answer.json().error, 'invalid_request')
+      t.ok(answer.json().message)
+    }
+  })
+
   t.test(
     'PRF-04, PRF-23: an anonymous agent gets an assertion and a claim token at once',
     async (t) => {
