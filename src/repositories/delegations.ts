@@ -65,7 +65,7 @@ export async function putDelegation(
   await recordAudit(db, { event: 'delegation.confirmed', user_id, address, details: { issuer } })
 }
 
-/** Whether the user ever let this provider speak for them. */
+/** Whether the user ever let this provider speak for them, also if that has ended. */
 export async function knowsProvider(
   db: Database,
   userId: string,
@@ -77,6 +77,16 @@ export async function knowsProvider(
     .where('user_id', '=', userId)
     .where('issuer', '=', issuer)
     .where('set_aside_at', 'is', null)
+    .unionAll(
+      db
+        .selectFrom('registrations')
+        .select('issuer')
+        .where('user_id', '=', userId)
+        .where('claimed_at', 'is not', null)
+        .where('issuer', '=', issuer)
+        .where('set_aside_at', 'is', null)
+        .$narrowType<{ issuer: string }>(),
+    )
     .limit(1)
     .executeTakeFirst()
   return row !== undefined

@@ -66,6 +66,11 @@ test('PRF-26, PRF-27: the page names the provider by the trust list, and what is
   const known = (await person.openClaim(again)).body
   t.match(known, /An agent of/)
   t.notMatch(known, /class="advisory"/, 'neither the account nor the provider is new')
+  t.equal((await notify(app, Q.securityEvent({ sub: 'alice' }))).statusCode, 202)
+  const { token: anew } = await stepUp('alice', {}, Q)
+  const once = (await person.openClaim(anew)).body
+  t.match(once, /An agent of/)
+  t.notMatch(once, /class="advisory"/, 'nor when what was linked has ended')
   const { token: other } = await stepUp('alice')
   const another = (await person.openClaim(other)).body
   t.match(another, '<bdi>Example Agents</bdi> was never linked')
