@@ -66,14 +66,12 @@ export const interactionRequired = (members: object) =>
     { ...members },
   )
 
-export const tooManyCodes = () =>
+export const tooManyCodes = (headers: Record<string, string>) =>
   new OAuthError(
     429,
     'rate_limited',
-    'Too many wrong codes. Try again tomorrow or register anew.',
-    {
-      'retry-after': '3600',
-    },
+    'Too many wrong codes. Wait as long as Retry-After says, or register anew.',
+    headers,
   )
 
 /** `limit`: which one, for the log. */

@@ -12,13 +12,12 @@ export const CLAIM_TOKEN_GRACE_MS = 60_000
  */
 export const WRONG_CODES_PER_DAY = 15
 
-export type StartReason =
-  'unknown' | 'claimed' | 'over' | 'hint_missing' | 'too_many_codes' | 'pinned'
+export type StartReason = 'unknown' | 'claimed' | 'over' | 'hint_missing' | 'pinned'
 
 /** Whether a ceremony may be started or renewed, and for whom: a renewal without a hint keeps the last one. */
 export function decideStart(
   registration: Registration | undefined,
-  asked: { last: Claimant | undefined; given: LoginHint | undefined; wrongCodes: number },
+  asked: { last: Claimant | undefined; given: LoginHint | undefined },
   now: Date,
 ):
   | { ok: true; registration: Registration; claimant: Claimant }
@@ -28,7 +27,6 @@ export function decideStart(
   if (status === 'claimed') return { ok: false, reason: 'claimed' }
   if (status === 'revoked' || status === 'expired' || !registration.issuer_active)
     return { ok: false, reason: 'over' }
-  if (asked.wrongCodes >= WRONG_CODES_PER_DAY) return { ok: false, reason: 'too_many_codes' }
   // The provider named the person: its subject is not for whoever holds the claim token to give away.
   if (asked.given && registration.issuer) return { ok: false, reason: 'pinned' }
   const claimant = asked.given ? hinted(asked.given) : asked.last

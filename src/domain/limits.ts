@@ -1,4 +1,5 @@
 /** What is limited, how often it may happen in an hour, and how that is told (draft-ietf-httpapi-ratelimit-headers-11). */
+import { WRONG_CODES_PER_DAY } from './claim.js'
 
 /** `_per_ip`: from one IPv4 address or one IPv6 /64. */
 export const LIMITS = {
@@ -26,6 +27,7 @@ export type Limits = Record<LimitName, number>
 export const NO_LIMITS = Object.fromEntries(Object.keys(LIMITS).map((name) => [name, 0])) as Limits
 
 export const HOUR_SECONDS = 3600
+const DAY_SECONDS = 86_400
 
 /** Where a caller stands: how much is left, and in how many seconds all of it is back. */
 export interface Standing {
@@ -47,5 +49,14 @@ export function rateLimitHeaders(
   return {
     'ratelimit-policy': `"${policy}";q=${quota};w=${window}`,
     ratelimit: `"${policy}";r=${remaining};t=${seconds}`,
+  }
+}
+
+/** Of a 429 for too many wrong codes: in so many seconds there may be another. */
+export function wrongCodeHeaders(seconds: number): Record<string, string> {
+  const limit = { quota: WRONG_CODES_PER_DAY, window: DAY_SECONDS }
+  return {
+    'retry-after': String(seconds),
+    ...rateLimitHeaders('wrong-codes', limit, { remaining: 0, seconds }),
   }
 }

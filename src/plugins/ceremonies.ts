@@ -1,13 +1,20 @@
 /** Mints ceremonies and checks their codes, with the keys that only this process and its peers hold. */
 import fp from 'fastify-plugin'
 import { mintCeremony, type Claimant } from '../domain/ceremony.js'
+import { WRONG_CODES_PER_DAY } from '../domain/claim.js'
+import { wrongCodeHeaders } from '../domain/limits.js'
 import { deriveKey, userCodeMatches } from '../domain/secrets.js'
+import { tooManyCodes, type OAuthError } from '../errors.js'
+import { secondsUntilNextCeremony } from '../repositories/claim-attempts.js'
+import type { DatabaseTransaction } from '../repositories/tables.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
     ceremonies: {
       mint(claimant: Claimant, address: string): ReturnType<typeof mintCeremony>
       codeMatches(mac: Buffer, attemptId: string, code: string): boolean
+      /** Why a registration may not have another one now: 429. Wants it locked. */
+      refusal(tx: DatabaseTransaction, registrationId: string): Promise<OAuthError | undefined>
     }
   }
 }
@@ -25,6 +32,10 @@ export default fp(
     app.decorate('ceremonies', {
       mint: (claimant, address) => mintCeremony(settings, claimant, address),
       codeMatches: (mac, attemptId, code) => userCodeMatches(codeKeys, mac, attemptId, code),
+      refusal: async (tx, registrationId) => {
+        const seconds = await secondsUntilNextCeremony(tx, registrationId, WRONG_CODES_PER_DAY)
+        return seconds === undefined ? undefined : tooManyCodes(wrongCodeHeaders(seconds))
+      },
     })
   },
   { name: 'ceremonies' },

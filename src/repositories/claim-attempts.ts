@@ -72,18 +72,33 @@ export function attemptEvents(
   ]
 }
 
-/** Wrong codes of all ceremonies of a registration in the last day: a renewal must not buy new tries without end. */
-export async function countRecentWrongCodes(
+/**
+ * Seconds until the registration's ceremonies of the last day have had fewer than `limit` wrong codes; undefined when that
+ * is so now. A renewal must not buy new tries without end.
+ */
+export async function secondsUntilNextCeremony(
   db: DatabaseTransaction,
   registrationId: string,
-): Promise<number> {
-  const { total } = await db
-    .selectFrom('claim_attempts')
-    .select(sql<number>`coalesce(sum(wrong_codes), 0)::int`.as('total'))
-    .where('registration_id', '=', registrationId)
-    .where('requested_at', '>', secondsFromNow(-86_400))
-    .executeTakeFirstOrThrow()
-  return total
+  limit: number,
+): Promise<number | undefined> {
+  const row = await db
+    .selectFrom(
+      db
+        .selectFrom('claim_attempts')
+        .select([
+          'requested_at',
+          sql<number>`sum(wrong_codes) over (order by requested_at desc)`.as('wrong_codes'),
+        ])
+        .where('registration_id', '=', registrationId)
+        .where('requested_at', '>', secondsFromNow(-86_400))
+        .as('since'),
+    )
+    .select(sql<number>`ceil(extract(epoch from requested_at - now()) + 86400)::int`.as('seconds'))
+    .where('wrong_codes', '>=', limit)
+    .orderBy('requested_at', 'desc')
+    .limit(1)
+    .executeTakeFirst()
+  return row?.seconds
 }
 
 /**

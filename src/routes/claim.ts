@@ -4,7 +4,6 @@ import type { FastifyReply } from 'fastify'
 import {
   decideAssertionClaim,
   decideStart,
-  WRONG_CODES_PER_DAY,
   type AssertionClaimReason,
   type StartReason,
 } from '../domain/claim.js'
@@ -13,17 +12,10 @@ import { classifyLoginHint, type LoginHint } from '../domain/login-hint.js'
 import type { Registration } from '../domain/registration.js'
 import { hashSecret } from '../domain/secrets.js'
 import { ASSERTION_TYP, assertionClaims, isoSeconds } from '../domain/tokens.js'
-import {
-  invalidLoginHint,
-  invalidRequest,
-  notEnabled,
-  OAuthError,
-  refusalFor,
-  tooManyCodes,
-} from '../errors.js'
+import { invalidLoginHint, invalidRequest, notEnabled, OAuthError, refusalFor } from '../errors.js'
 import type { VerifiedIdJag } from '../plugins/id-jags.js'
 import { recordAudit } from '../repositories/audit-events.js'
-import { countRecentWrongCodes, startAttempt } from '../repositories/claim-attempts.js'
+import { startAttempt } from '../repositories/claim-attempts.js'
 import * as registrations from '../repositories/registrations.js'
 import { attachSubject } from '../repositories/subject-registrations.js'
 import type { DatabaseTransaction } from '../repositories/tables.js'
@@ -51,7 +43,6 @@ const REFUSALS: Record<Reason, () => OAuthError> = {
       'invalid_login_hint',
       'The provider named the person: the hint cannot be changed.',
     ),
-  too_many_codes: tooManyCodes,
 }
 
 interface Initiated {
@@ -101,16 +92,17 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     given: LoginHint | undefined,
     reply: FastifyReply,
   ): Promise<{ ok: true; answer: Initiated } | { ok: false; reason: StartReason }> {
-    const id = await registrations.lockByClaimToken(tx, tokenHash)
+    await registrations.lockByClaimToken(tx, tokenHash)
     const state = await registrations.findByClaimToken(tx, tokenHash)
-    const wrongCodes = id ? await countRecentWrongCodes(tx, id) : 0
     const decision = decideStart(
       state?.registration,
-      { last: state?.claimant, given, wrongCodes },
+      { last: state?.claimant, given },
       state?.now ?? new Date(),
     )
     if (!decision.ok) return decision
     const { registration, claimant } = decision
+    const tooMany = await ceremonies.refusal(tx, registration.id)
+    if (tooMany) throw tooMany
     // Also for the last hint, which was not given again.
     if (claimant.login_hint !== null)
       await reply.limit('ceremonies_per_hint', { key: claimant.login_hint, db: tx })
@@ -187,11 +179,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const { id, registration_type } = decision.registration
     const { issuer } = verified.issuer
     const details = { issuer, registration_type }
-    if (
-      resolution.kind === 'confirm' &&
-      (await countRecentWrongCodes(tx, id)) >= WRONG_CODES_PER_DAY
-    )
-      return { kind: 'refused', error: tooManyCodes() }
+    const error = resolution.kind === 'confirm' ? await ceremonies.refusal(tx, id) : undefined
+    if (error) return { kind: 'refused', error }
     await attachSubject(tx, id, { issuer, subject: verified.subject }, verified.scopes)
     if (resolution.kind === 'confirm')
       return { kind: 'initiated', answer: await initiate(tx, id, resolution.claimant, address) }

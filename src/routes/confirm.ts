@@ -9,7 +9,7 @@ import {
   type PageReason,
   type Person,
 } from '../domain/claim.js'
-import { rateLimitHeaders } from '../domain/limits.js'
+import { wrongCodeHeaders } from '../domain/limits.js'
 import { hashSecret } from '../domain/secrets.js'
 import { recordAudit } from '../repositories/audit-events.js'
 import * as attempts from '../repositories/claim-attempts.js'
@@ -132,17 +132,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     // been deleted since the session was looked up.
     const present = await lockUser(tx, person.user_id)
     const wait = await attempts.secondsUntilNextCode(tx, person.user_id, WRONG_CODES_PER_DAY)
-    if (wait !== undefined) {
-      const headers = {
-        'retry-after': String(wait),
-        ...rateLimitHeaders(
-          'wrong-codes',
-          { quota: WRONG_CODES_PER_DAY, window: 86_400 },
-          { remaining: 0, seconds: wait },
-        ),
-      }
-      return { kind: 'refused', reason: 'too_many_today', claim, headers }
-    }
+    if (wait !== undefined)
+      return { kind: 'refused', reason: 'too_many_today', claim, headers: wrongCodeHeaders(wait) }
     if (!ceremonies.codeMatches(attempt.user_code_mac, attempt.id, code)) {
       const left = maxTries - (await attempts.countWrongCode(tx, attempt.id))
       await recordAudit(tx, {

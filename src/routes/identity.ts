@@ -1,22 +1,15 @@
 /** POST /agent/identity: an agent registers (PROTOCOL §5). */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply } from 'fastify'
-import { WRONG_CODES_PER_DAY } from '../domain/claim.js'
 import { hinted, type CeremonyBlock } from '../domain/ceremony.js'
 import { classifyLoginHint } from '../domain/login-hint.js'
 import type { Registration } from '../domain/registration.js'
 import { grantableScopes } from '../domain/scope.js'
 import { hashSecret, newId, newSecret } from '../domain/secrets.js'
 import { ASSERTION_TYP, assertionClaims, isoSeconds } from '../domain/tokens.js'
-import {
-  interactionRequired,
-  invalidLoginHint,
-  notEnabled,
-  type OAuthError,
-  tooManyCodes,
-} from '../errors.js'
+import { interactionRequired, invalidLoginHint, notEnabled, type OAuthError } from '../errors.js'
 import type { VerifiedIdJag } from '../plugins/id-jags.js'
-import { countRecentWrongCodes, startAttempt } from '../repositories/claim-attempts.js'
+import { startAttempt } from '../repositories/claim-attempts.js'
 import { insertRegistrations, type NewRegistration } from '../repositories/new-registrations.js'
 import {
   awaitStepUp,
@@ -133,8 +126,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     }
     // Before anything changes: what waits keeps its claim token when it cannot be renewed.
     const waiting = await findSubjectRegistration(tx, subjectRow)
-    if (waiting && (await countRecentWrongCodes(tx, waiting)) >= WRONG_CODES_PER_DAY)
-      return { kind: 'refused', error: tooManyCodes() }
+    const error = waiting ? await ceremonies.refusal(tx, waiting) : undefined
+    if (error) return { kind: 'refused', error }
     const { id, claim_expires_at } = await awaitStepUp(tx, {
       ...subjectRow,
       claim_token_hash,

@@ -6,7 +6,6 @@ import {
   decidePoll,
   decideStart,
   normalizeUserCode,
-  WRONG_CODES_PER_DAY,
   type PageClaim,
 } from '../../src/domain/claim.js'
 import { hinted, pinned } from '../../src/domain/ceremony.js'
@@ -104,7 +103,7 @@ t.test(
 t.test('a ceremony starts while there is something to claim', async (t) => {
   const alice = hint('alice@example.com')
   const bob = hint('bob@example.com')
-  const none = { last: undefined, given: undefined, wrongCodes: 0 }
+  const none = { last: undefined, given: undefined }
   const start = (
     changes: Partial<Registration>,
     asked: Partial<Parameters<typeof decideStart>[1]>,
@@ -116,10 +115,7 @@ t.test('a ceremony starts while there is something to claim', async (t) => {
     ['PRF-14: revoked', { revoked_at: at(-1) }, {}, 'over'],
     ['claimed, then revoked', { ...CLAIMED, revoked_at: at(-1) }, {}, 'over'],
     ['PRF-17: its window ends now', { claim_expires_at: at(0) }, {}, 'over'],
-    ['too many wrong codes', {}, { wrongCodes: WRONG_CODES_PER_DAY }, 'too_many_codes'],
-    ['far too many', {}, { wrongCodes: WRONG_CODES_PER_DAY + 99 }, 'too_many_codes'],
     ['its provider trusted no more', { issuer_active: false }, {}, 'over'],
-    ['over comes before too many codes', { revoked_at: at(-1) }, { wrongCodes: 99 }, 'over'],
   ]
   for (const [name, changes, asked, reason] of refused)
     t.same(start(changes, { given: alice, ...asked }), { ok: false, reason }, name)
@@ -129,7 +125,6 @@ t.test('a ceremony starts while there is something to claim', async (t) => {
     ['the first', { given: alice }, alice],
     ['a renewal keeps the last hint', { last: hinted(alice) }, alice],
     ['B45: a renewal carries a corrected hint', { last: hinted(alice), given: bob }, bob],
-    ['one try left', { given: alice, wrongCodes: WRONG_CODES_PER_DAY - 1 }, alice],
   ]
   for (const [name, asked, expected] of started)
     t.same(start({}, asked), { ok: true, registration: PENDING, claimant: hinted(expected) }, name)
