@@ -1,5 +1,4 @@
 /** Checks access tokens the way a resource server should: the signature first, then whether the token still counts. */
-import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { isAlive } from '../domain/registration.js'
 import { ACCESS_TOKEN_TYP, type AccessTokenClaims } from '../domain/tokens.js'
@@ -14,10 +13,12 @@ declare module 'fastify' {
       token: string,
       find: (token: TokenName) => Promise<Standing | undefined>,
     ): Promise<{ claims: AccessTokenClaims; standing: Standing } | undefined>
+    /** For `onRequest`, before a body is looked at: a caller with this scope, or the challenge of RFC 6750 §3. */
+    requireBearer(scope: string): (request: FastifyRequest) => Promise<void>
   }
   interface FastifyRequest {
-    /** The caller's claims, or the challenge of RFC 6750 §3 thrown. */
-    bearer(scope: string): Promise<AccessTokenClaims>
+    /** What the token says, after `requireBearer`. */
+    caller: AccessTokenClaims | null
   }
 }
 
@@ -40,8 +41,9 @@ export default fp(
       return active ? { claims: verified.claims, standing } : undefined
     })
 
-    app.decorateRequest('bearer', async function (this: FastifyRequest, scope) {
-      const header = this.headers.authorization
+    app.decorateRequest('caller', null)
+    app.decorate('requireBearer', (scope) => async (request) => {
+      const header = request.headers.authorization
       const token = header === undefined ? undefined : /^bearer +([^\s]+) *$/i.exec(header)?.[1]
       if (header === undefined || !/^bearer\b/i.test(header))
         throw challenge(401, 'invalid_token', 'An access token is required.', '')
@@ -61,7 +63,7 @@ export default fp(
           'The access token lacks a scope.',
           `, error="insufficient_scope", scope="${scope}"`,
         )
-      return claims
+      request.caller = claims
     })
 
     function challenge(status: number, error: string, description: string, parameters: string) {

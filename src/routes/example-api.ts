@@ -9,13 +9,13 @@ const plugin: FastifyPluginAsync = async (app) => {
     if (sent.length > 1) throw invalidRequest('One Authorization header, please.')
   })
 
-  app.get('/api/resource', async (request) => {
-    const { sub, scope } = await request.bearer('api.read')
+  app.get('/api/resource', { onRequest: app.requireBearer('api.read') }, async ({ caller }) => {
+    const { sub, scope } = caller!
     return { message: 'You may read this.', sub, scope }
   })
 
-  app.post('/api/resource', async (request) => {
-    const { sub, scope } = await request.bearer('api.write')
+  app.post('/api/resource', { onRequest: app.requireBearer('api.write') }, async ({ caller }) => {
+    const { sub, scope } = caller!
     return { message: 'You may change this.', sub, scope }
   })
 }

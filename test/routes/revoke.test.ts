@@ -9,6 +9,7 @@ import {
   linkToken,
   poll,
   postForm,
+  postJson,
   registerAnonymous,
   registerFor,
   RESOURCE,
@@ -320,11 +321,9 @@ test('the example API, as a resource server', async (t) => {
         await get({ authorization: 'Basic eDp5' }),
         await get({ authorization: `Bearerx ${token}` }),
         await app.inject({ url: `/api/resource?access_token=${token}` }),
-        await app.inject({
-          method: 'POST',
-          url: '/api/resource',
-          payload: { access_token: token },
-        }),
+        await postForm(app, '/api/resource', { access_token: token }),
+        await postJson(app, '/api/resource', { access_token: token }),
+        await postJson(app, '/api/resource', 'x'.repeat(1_000_000)),
       ]) {
         t.equal(answer.statusCode, 401)
         t.equal(answer.headers['www-authenticate'], `Bearer ${METADATA}`)
