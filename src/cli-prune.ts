@@ -33,20 +33,14 @@ export function addPruneCommand(program: Command, withDatabase: WithDatabase): v
 }
 
 export async function prune(db: Database, days: number | undefined) {
-  const total = {
-    expired: 0,
-    spent_assertions: 0,
-    revoked_tokens: 0,
-    sessions: 0,
-    registrations: 0,
-  }
+  const total: Record<string, number> = {}
   for (;;) {
     const batch = {
       expired: await inTransaction(db, (tx) => recordExpiries(tx, BATCH)),
       ...(await purgeExpired(db, BATCH)),
       registrations: days === undefined ? 0 : await purgeUnclaimed(db, days, BATCH),
     }
-    for (const [name, rows] of Object.entries(batch)) total[name as keyof typeof total] += rows
+    for (const [name, rows] of Object.entries(batch)) total[name] = (total[name] ?? 0) + rows
     if (Math.max(...Object.values(batch)) < BATCH) return total
   }
 }

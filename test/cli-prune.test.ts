@@ -31,6 +31,9 @@ test('C49, C54: thousands of expired rows go in batches, by two processes at onc
   await pool.query(
     `insert into revoked_tokens values ('over', now() - interval '2 hours'), ('lives', now())`,
   )
+  await pool.query(
+    `insert into rate_limits (name, key, started_at, count) values ('x', 'over', now() - interval '2 hours', 1), ('x', 'lives', now(), 1)`,
+  )
   await pool.query(`insert into users (id) values ('user_1')`)
   await pool.query(
     `insert into sessions (id_hash, user_id, created_at) values ('a', 'user_1', now() - interval '2 days'), ('b', 'user_1', now())`,
@@ -51,6 +54,7 @@ test('C49, C54: thousands of expired rows go in batches, by two processes at onc
   t.equal(sum('expired'), 5_000)
   t.equal(sum('spent_assertions'), 1_200)
   t.equal(sum('revoked_tokens'), 1)
+  t.equal(sum('rate_limits'), 1)
   t.equal(sum('sessions'), 1)
   t.equal(sum('registrations'), 0, 'not asked for')
   t.equal(await count(pool, 'registrations'), 5_000)
