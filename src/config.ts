@@ -74,7 +74,7 @@ const Settings = Type.Object({
       additionalProperties: false,
     }),
   ),
-  TRUST_PROXY: Type.Array(Type.String(), { default: [] }),
+  TRUST_PROXY: Type.Array(Type.String(), { default: [], none: ['false', '0'] }),
   METRICS_PORT: Type.Optional(Type.Integer({ minimum: 0, maximum: 65535 })),
   METRICS_HOST: Type.String({ default: '127.0.0.1' }),
   STOP_GRACE_SECONDS: Type.Integer({ minimum: 0, maximum: 10 }),
@@ -167,7 +167,7 @@ function parse(text: string, schema: TSchema): unknown {
   if (schema.type === 'number') return /^\d+(\.\d+)?$/.test(text) ? Number(text) : text
   if (schema.type === 'boolean') return { true: true, false: false }[text] ?? text
   const json = schema.type === 'object' || schema.items?.type === 'object'
-  if (schema.type === 'array' && text === 'false') return []
+  if (schema.none?.includes(text)) return []
   if (schema.type === 'array' && !json) return text.split(',').map((item) => item.trim())
   if (!json) return text
   try {

@@ -70,7 +70,9 @@ t.test('settings are read in the types they have', async (t) => {
     TRUST_PROXY: '10.0.0.0/8, ::1, fd00::/8',
     RESOURCE: 'https://api.test/v1/',
   })
-  t.same(readConfig({ TRUST_PROXY: 'false' }).TRUST_PROXY, [], 'false: no proxy is trusted')
+  for (const none of ['false', '0'])
+    t.same(readConfig({ TRUST_PROXY: none }).TRUST_PROXY, [], `${none}: no proxy is trusted`)
+  t.throws(() => readConfig({ SECRET: 'false' }), 'only there')
   t.match(config, {
     PORT: 0,
     PRE_CLAIM_SCOPES: ['a:b/c', '__proto__'],
