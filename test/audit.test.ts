@@ -88,6 +88,9 @@ test('PRF-36, C49: an expiry is told once, whoever looks', async (t) => {
     `insert into registrations (id, registration_type, claim_token_hash, claim_expires_at)
      select 'reg_' || n, 'anonymous', sha256(n::text::bytea), now() - interval '1 second' from generate_series(1, 700) n`,
   )
+  await pool.query(
+    `insert into poll_states select id, now(), 5, false from registrations where id in ('reg_1', 'reg_2', 'reg_3')`,
+  )
   await pool.query(`update registrations set revoked_at = now() where id = 'reg_1'`)
   await pool.query(
     `update registrations set claim_expires_at = now() + interval '1 hour' where id = 'reg_2'`,
@@ -106,6 +109,8 @@ test('PRF-36, C49: an expiry is told once, whoever looks', async (t) => {
   t.equal(rows.length, 698)
   t.equal(new Set(rows.map(({ registration_id }) => registration_id)).size, 698)
   t.ok(rows.every(({ event }) => event === 'registration.expired'))
+  const waits = await pool.query('select registration_id as id from poll_states order by 1')
+  t.same(waits.rows, [{ id: 'reg_1' }, { id: 'reg_2' }], 'who waited for it waits no more')
 })
 
 test('PRF-33, SEC-04: no secret is in a table or in the log', async (t) => {

@@ -108,4 +108,11 @@ test('C10: of polls in one statement the first is in time, and each of the other
   t.same(await poll('clm_1', 'clm_2', 'clm_2'), ['pending', 'pending', 'slow_down'])
   t.same(await intervals(), [25, 10])
   t.same(await poll(), [])
+
+  // Of one that never listens: there is an end to it, or the number would end every poll beside it.
+  await pool.query(
+    `update poll_states set interval_seconds = 86398 where registration_id = 'reg_1'`,
+  )
+  t.same(await poll('clm_1', 'clm_1', 'clm_2'), ['slow_down', 'slow_down', 'slow_down'])
+  t.same(await intervals(), [86_400, 15])
 })

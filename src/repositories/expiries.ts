@@ -29,6 +29,9 @@ export async function recordExpiries(db: DatabaseTransaction, limit: number): Pr
     registration_id: id,
     details: { registration_type },
   }))
+  await sql`delete from poll_states where registration_id = any (${rows.map(({ id }) => id)})`.execute(
+    db,
+  )
   await recordAudit(db, ...expired)
   return rows.length
 }

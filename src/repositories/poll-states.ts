@@ -4,6 +4,8 @@ import { issuerActive } from './registrations.js'
 import type { Database } from './tables.js'
 
 const slowDown = sql.lit(5)
+/** However often an agent that does not listen is told to slow down. */
+const longest = sql.lit(86_400)
 /** Timers fire a little early and networks jitter: an agent that waits the interval must not be told to slow down. */
 const JITTER_SECONDS = 0.1
 
@@ -56,8 +58,8 @@ export async function recordPolls(
       select id, now(), ${intervalSeconds} + ${slowDown} * (times - 1), false from known where pending order by id
       on conflict (registration_id) do update set
         polled_at = greatest(excluded.polled_at, state.polled_at),
-        interval_seconds = state.interval_seconds + excluded.interval_seconds - ${intervalSeconds}
-          + case when ${early} then ${slowDown} else 0 end,
+        interval_seconds = least(${longest}, state.interval_seconds + excluded.interval_seconds - ${intervalSeconds}
+          + case when ${early} then ${slowDown} else 0 end),
         slow_down = ${early}
       returning registration_id, slow_down
     )

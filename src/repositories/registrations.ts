@@ -170,7 +170,10 @@ export async function claimRegistration(
   return numUpdatedRows === 1n
 }
 
-/** Marks the claim token's first success; false once the grace after it is over or the registration is revoked. */
+/**
+ * Marks the claim token's first success, after which nobody polls; false once the grace after it is over or the
+ * registration is revoked.
+ */
 export async function useClaimToken(
   db: DatabaseTransaction,
   id: string,
@@ -189,6 +192,7 @@ export async function useClaimToken(
       ]),
     )
     .executeTakeFirst()
+  await db.deleteFrom('poll_states').where('registration_id', '=', id).execute()
   return numUpdatedRows === 1n
 }
 

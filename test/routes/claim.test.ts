@@ -324,6 +324,8 @@ test('the claim grant', async (t) => {
   t.test('PROTOCOL §8: a claim token answers for 60 s after its first success', async (t) => {
     const { registration_id: id, claim_token } = await claimed()
     const first = (await poll(app, claim_token)).json()
+    const waits = 'select from poll_states where registration_id = $1'
+    t.equal((await pool.query(waits, [id])).rowCount, 0, 'nobody waits any more')
     const used = (seconds: number) =>
       set(id, `claim_token_used_at = now() - interval '${seconds} seconds'`)
     await used(55)
