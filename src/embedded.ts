@@ -108,8 +108,9 @@ async function createCluster(place: string, account: Account, log: Log) {
     // The link is the memory: it holds when permissions change and when the data folder moves.
     fs.symlinkSync(folder, place)
     log(`Postgres, which is never root, cannot enter ${dirname(place)}: its data is in ${folder}`)
-  } catch {
+  } catch (error) {
     fs.rmSync(folder, { recursive: true })
+    if (!fs.existsSync(place)) throw error
   }
 }
 
