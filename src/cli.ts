@@ -20,7 +20,8 @@ import type { Database } from './repositories/tables.js'
 const HELP = `
 Settings come from the environment, the same as the server's; the README lists them. Without DATABASE_URL, and with an
 ISSUER on localhost, it works on the embedded Postgres in DATA_DIR, whether or not the server runs.
-On a terminal what was found is a table, otherwise and with --json it is JSON. Ends with 1 when something could not be done.
+On a terminal what was found is a table, otherwise and with --json it is JSON; doctor and migrate say it in words unless
+--json, audit in lines of JSON. Ends with 1 when something could not be done.
 
 Examples:
   registrar doctor                         is everything in place?
@@ -38,7 +39,7 @@ const program = new Command('registrar')
 program.commandsGroup('The server and its database:')
 program
   .command('start')
-  .description('start the server (what npm start does)')
+  .description("start the server, without npm start's flags for Node's memory")
   .action(async () => void (await import('./server.js')))
 
 addDoctorCommand(program)
@@ -57,7 +58,9 @@ const migrations = program
   .addHelpText('after', MIGRATE_HELP)
 migrations
   .command('up', { isDefault: true })
-  .description('apply every migration that is missing; safe on all replicas at once')
+  .description(
+    'apply every migration that is missing; safe on all replicas at once, and what migrate alone does',
+  )
   .action(() => withDatabaseUrl((url) => run(url, 'up')))
 migrations
   .command('down')
