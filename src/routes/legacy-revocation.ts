@@ -11,9 +11,13 @@ const plugin: FastifyPluginAsync = async (app) => {
   )
   app.setErrorHandler(jsonErrors(oauthBody, 'application/logout+jwt'))
 
-  app.post('/agent/auth/revoke', async (request, reply) => {
-    // RFC 9745: providers should move to the events endpoint.
+  // RFC 9745: providers should move to the events endpoint.
+  app.addHook('onRequest', (_request, reply, done) => {
     reply.header('deprecation', '@1767225600')
+    done()
+  })
+
+  app.post('/agent/auth/revoke', async (request, reply) => {
     const check = checkLogoutToken
     const outcome = await app.receiveEvent(
       'logout',
