@@ -1,5 +1,5 @@
 /** This server beside others that were measured by turns with it. */
-import { printTable, summaryOf, type Series } from './report.js'
+import { printTable, summaryOf, times, type Series } from './report.js'
 
 interface Compared {
   scenario: Series['scenario']
@@ -37,8 +37,6 @@ export function compare(all: Series[], isOther: (target: string) => boolean): Co
 
 export function printComparison(lines: Compared[]): void {
   if (lines.length === 0) return
-  const times = (factor: number | undefined) =>
-    factor === undefined ? '-' : `${factor.toFixed(2)}x`
   console.log('\nBeside the others: more requests per second, less CPU is better\n')
   printTable(
     ['scenario', 'server', 'beside', 'req/s', 'server CPU'],

@@ -33,7 +33,8 @@ export const range = (summary: Summary | undefined, digits = 0) =>
     ? '-'
     : `${number(summary.median, digits)} (${number(summary.min, digits)}-${number(summary.max, digits)})`
 
-const times = (factor: number | undefined) => (factor === undefined ? '-' : `${factor.toFixed(2)}x`)
+export const times = (factor: number | undefined) =>
+  factor === undefined ? '-' : `${factor.toFixed(2)}x`
 
 /** Columns as wide as they need to be; the first is aligned to the left. */
 export function printTable(heads: string[], lines: string[][]): void {

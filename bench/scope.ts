@@ -4,7 +4,7 @@ export interface Scope {
   end(): Promise<void>
 }
 
-export function scope(): Scope {
+function scope(): Scope {
   const stops: (() => unknown)[] = []
   let over = false
   return {

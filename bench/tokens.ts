@@ -1,11 +1,10 @@
 /** Signs, without any server, what a server of ours would have signed: the key is made in its database. */
-import { createPrivateKey, type KeyObject } from 'node:crypto'
 import type { Config } from '../src/config.js'
 import { connect } from '../src/database.js'
+import { importSigningKey, signJws, type SigningKey } from '../src/domain/jws.js'
 import { longestLifetimeSeconds } from '../src/domain/signing-key.js'
 import * as tokens from '../src/domain/tokens.js'
 import { findKeys } from '../src/key-store.js'
-import { compact } from '../test/fixtures/provider.js'
 import { registrationId } from './derived.js'
 
 export interface Signer {
@@ -21,16 +20,13 @@ export async function makeSigner(databaseUrl: string, config: Config): Promise<S
     if (!found.ok) throw new Error(found.reason)
     const { signing } = found
     if ('reason' in signing) throw new Error(signing.reason)
-    const key = createPrivateKey({ key: signing.privateJwk, format: 'jwk' })
-    return signer(config, signing.kid, key)
+    return signer(config, importSigningKey(signing.kid, signing.privateJwk))
   } finally {
     await pool.end()
   }
 }
 
-function signer(config: Config, kid: string, key: KeyObject): Signer {
-  const sign = (typ: string, claims: object) =>
-    compact({ alg: 'ES256', typ, kid }, { ...claims }, key)
+function signer(config: Config, key: SigningKey): Signer {
   const registration = (i: number) => ({
     id: registrationId(i),
     generation: 1,
@@ -42,12 +38,13 @@ function signer(config: Config, kid: string, key: KeyObject): Signer {
   const { ISSUER, RESOURCE, PRE_CLAIM_SCOPES } = config
   return {
     assertion: (i) =>
-      sign(
+      signJws(
         tokens.ASSERTION_TYP,
         tokens.assertionClaims(ISSUER, registration(i), config.ASSERTION_TTL_SECONDS, new Date()),
+        key,
       ),
     accessToken: (i) =>
-      sign(
+      signJws(
         tokens.ACCESS_TOKEN_TYP,
         tokens.accessTokenClaims(
           ISSUER,
@@ -57,6 +54,7 @@ function signer(config: Config, kid: string, key: KeyObject): Signer {
           config.ACCESS_TOKEN_TTL_SECONDS,
           new Date(),
         ),
+        key,
       ),
   }
 }

@@ -5,7 +5,7 @@ import { Person } from '../../test/fixtures/person.js'
 import { count, type Ledger } from './ledger.js'
 import type { Witness } from './witness.js'
 
-export const COMPLETE = '/agent/identity/claim/complete'
+const COMPLETE = '/agent/identity/claim/complete'
 const PRE_CLAIM = 'api.read'
 const FULL = 'api.read api.write'
 const PAUSE_MS = 100

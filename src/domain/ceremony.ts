@@ -1,5 +1,6 @@
 /** A ceremony: the link for the person, the code for the agent to show (PROTOCOL §5). */
 import type { LoginHint } from './login-hint.js'
+import { loginPath } from './return-to.js'
 import { hashSecret, newId, newSecret, newUserCode, userCodeMac } from './secrets.js'
 
 export interface CeremonySettings {
@@ -35,11 +36,10 @@ export function mintCeremony(settings: CeremonySettings, claimant: Claimant, add
   const id = newId('cla_')
   const token = newSecret('cat_')
   const user_code = newUserCode()
-  const page = claimPath(token)
   const block: CeremonyBlock = {
     user_code,
     expires_in: settings.lifetimeSeconds,
-    verification_uri: `${settings.issuer}/login?return_to=${encodeURIComponent(page)}`,
+    verification_uri: `${settings.issuer}${loginPath(claimPath(token))}`,
     interval: settings.intervalSeconds,
   }
   const attempt = {

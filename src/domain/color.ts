@@ -4,7 +4,7 @@
 export const CARD = { light: '#ffffff', dark: '#1c2126' }
 
 /** Of text in sizes that are not large. */
-export const READABLE = 4.5
+const READABLE = 4.5
 
 const BLACK = '#000000'
 const WHITE = '#ffffff'

@@ -4,7 +4,7 @@ import type { Issuer } from './issuer.js'
 import { canonicalEmail } from './login-hint.js'
 import { narrowScope } from './scope.js'
 
-export const ID_JAG_TYP = 'oauth-id-jag+jwt'
+const ID_JAG_TYP = 'oauth-id-jag+jwt'
 const MAX_LIFETIME_SECONDS = 600
 
 export interface IdJagSettings {

@@ -22,8 +22,7 @@ export function loginPath(
   return_to: string,
   { provider, another = false }: { provider?: string; another?: boolean } = {},
 ): string {
-  const query = new URLSearchParams({ return_to })
-  if (provider !== undefined) query.set('provider', provider)
-  if (another) query.set('prompt', 'select_account')
-  return `/login?${query}`
+  const at = provider === undefined ? '' : `&provider=${encodeURIComponent(provider)}`
+  const prompt = another ? '&prompt=select_account' : ''
+  return `/login?return_to=${encodeURIComponent(return_to)}${at}${prompt}`
 }

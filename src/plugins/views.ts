@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url'
 import view from '@fastify/view'
 import { Eta } from 'eta'
 import fp from 'fastify-plugin'
+import type { CachedDocument } from './documents.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -12,7 +13,6 @@ declare module 'fastify' {
     renderMarkdown(template: string, data: object): string
   }
 }
-import type { CachedDocument } from './documents.js'
 
 const VIEWS = fileURLToPath(new URL('../../../views', import.meta.url))
 

@@ -1,12 +1,11 @@
 /** What a person sees of the agents they allowed. */
 import { sql } from 'kysely'
 import { recordAudit } from './audit-events.js'
-import type { Database, DatabaseTransaction, RegistrationType } from './tables.js'
+import type { Database, DatabaseTransaction } from './tables.js'
 import { dbNow } from './time.js'
 
 export interface LinkedAgent {
   id: string
-  registration_type: RegistrationType
   issuer: string | null
   subject: string | null
   scopes: string[] | null
@@ -36,7 +35,6 @@ export async function listLinkedAgents(
     .$if(id !== undefined, (query) => query.where('registrations.id', '=', id!))
     .select([
       'registrations.id',
-      'registration_type',
       'registrations.issuer',
       'subject',
       'scopes',
@@ -52,7 +50,7 @@ export async function listLinkedAgents(
   return rows as LinkedAgent[]
 }
 
-export interface HistoryEntry {
+interface HistoryEntry {
   event: string
   occurred_at: Date
   address: string | null

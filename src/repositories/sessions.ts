@@ -4,8 +4,8 @@ import type { Person } from '../domain/claim.js'
 import type { Database } from './tables.js'
 import { dbNow, secondsFromNow } from './time.js'
 
-export const IDLE_SECONDS = 3600
-export const ABSOLUTE_SECONDS = 12 * 3600
+const IDLE_SECONDS = 3600
+const ABSOLUTE_SECONDS = 12 * 3600
 /** How often a session in use is written: its idle limit is that much coarser. */
 const TOUCH_SECONDS = 60
 

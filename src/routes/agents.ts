@@ -1,6 +1,7 @@
 /** Your agents: what a person allowed, what became of it, and the end of it. */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { Person } from '../domain/claim.js'
+import { loginPath } from '../domain/return-to.js'
 import { grantableScopes } from '../domain/scope.js'
 import { agentEvent, host, moment, when } from '../domain/words.js'
 import { OAuthError } from '../errors.js'
@@ -25,7 +26,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
 
   app.get('/agents', { schema: { querystring: AgentsLink } }, async (request, reply) => {
     const person = await request.person()
-    if (!person) return reply.seeOther(`/login?return_to=${encodeURIComponent('/agents')}`)
+    if (!person) return reply.seeOther(loginPath('/agents'))
     const now = new Date()
     const linked = await listLinkedAgents(db, person.user_id, { limit: MOST_AGENTS })
     const agents = linked.map((agent) => inWords(agent, now))
@@ -40,7 +41,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
 
   app.get('/agents/history', { schema: { querystring: AgentLink } }, async (request, reply) => {
     const person = await request.person()
-    if (!person) return reply.seeOther(`/login?return_to=${encodeURIComponent('/agents')}`)
+    if (!person) return reply.seeOther(loginPath('/agents'))
     const { registration_id: id } = request.query
     const [agent] = await listLinkedAgents(db, person.user_id, { id, limit: 1 })
     if (!agent) throw noSuchAgent()
@@ -59,8 +60,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       schema: { body: RevokeAgentsBody },
       preHandler: [
         async (request, reply) => {
-          if (!(await request.person()))
-            return reply.seeOther(`/login?return_to=${encodeURIComponent('/agents')}`)
+          if (!(await request.person())) return reply.seeOther(loginPath('/agents'))
         },
         app.csrfProtection,
       ],

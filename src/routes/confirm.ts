@@ -10,6 +10,7 @@ import {
   type Person,
 } from '../domain/claim.js'
 import { wrongCodeHeaders } from '../domain/limits.js'
+import { loginPath } from '../domain/return-to.js'
 import { hashSecret } from '../domain/secrets.js'
 import { recordAudit } from '../repositories/audit-events.js'
 import * as attempts from '../repositories/claim-attempts.js'
@@ -53,7 +54,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   app.get('/claim', { schema: { querystring: ClaimLink } }, async (request, reply) => {
     const { claim_attempt_token: token = '' } = request.query
     const person = await request.person()
-    if (!person?.fresh) return reply.seeOther(signInFor(token))
+    if (!person?.fresh) return reply.seeOther(loginPath(claimPath(token)))
     const claim = await attempts.findClaimByLink(db, hashSecret(token))
     const decision = decidePage(claim, person, maxTries, claim?.now ?? new Date())
     if (decision.ok) return await reply.claimForm(person, token, decision.claim)
@@ -71,7 +72,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         async (request, reply) => {
           const { claim_attempt_token } = request.body as Static<typeof CompleteBody>
           if (!(await request.person())?.fresh)
-            return reply.seeOther(signInFor(claim_attempt_token))
+            return reply.seeOther(loginPath(claimPath(claim_attempt_token)))
         },
         app.csrfProtection,
       ],
@@ -154,7 +155,3 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   }
 }
 export default plugin
-
-function signInFor(token: string): string {
-  return `/login?return_to=${encodeURIComponent(claimPath(token))}`
-}

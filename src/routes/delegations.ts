@@ -1,6 +1,6 @@
 /** Providers that spoke for a person before the person ever signed in here: each waits for a yes or a no. */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { safeReturnTo } from '../domain/return-to.js'
+import { loginPath, safeReturnTo } from '../domain/return-to.js'
 import { host, moment } from '../domain/words.js'
 import { invalidRequest } from '../errors.js'
 import * as delegations from '../repositories/delegations.js'
@@ -12,7 +12,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   app.get('/delegations', async (request, reply) => {
     const return_to = safeReturnTo((request.query as Record<string, unknown>).return_to)
     const person = await request.person()
-    if (!person?.fresh) return reply.seeOther(`/login?return_to=${encodeURIComponent(return_to)}`)
+    if (!person?.fresh) return reply.seeOther(loginPath(return_to))
     const waiting = await delegations.listSetAside(db, person.user_id)
     if (waiting.length === 0) return reply.seeOther(return_to)
     return await reply.page('delegations', {

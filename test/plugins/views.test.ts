@@ -85,7 +85,6 @@ const PAGES: [template: string, data: object][] = [
   ['problem', { title: 'That did not work', text: 'Try again.' }],
   ['sign-in-failed', { title: 'No', text: 'Try again.', retry: 'http://localhost:8000/login' }],
   ['leaving', { provider: { name: 'Acme' }, continue_to: 'https://id.acme.example/auth?a=b&c' }],
-  ['signed-out', { continue_to: 'http://localhost:8000/' }],
   ['signed-out', { provider: { name: 'Acme' }, continue_to: 'https://id.acme.example/end?a=b&c' }],
 ]
 
@@ -141,9 +140,6 @@ test('signing out at the provider too is a page that forwards, with the same as 
   const body = await render('signed-out', { provider: { name: 'Acme' }, continue_to: to })
   t.match(body, `<meta http-equiv="refresh" content="0; url=${escaped(to)}">`)
   t.match(body, `href="${escaped(to)}"`)
-  const here = await render('signed-out', { continue_to: 'http://localhost:8000/' })
-  t.notMatch(here, 'http-equiv')
-  t.match(here, 'href="http://localhost:8000/"')
 })
 
 test('a page with an error has it in its title, at its field, and the focus on the field', async (t) => {
