@@ -15,8 +15,8 @@ export interface WriteBehind<Input> {
 }
 
 /**
- * `write` is for who has to wait, because nothing was written lately or writing failed; `writeMany` for what was answered
- * already. What it did not write for sure goes to `writeMissing`, again and again: some of it may be there.
+ * `write` is for who has to wait, because nothing was written lately or what was answered is not; `writeMany` for what was
+ * answered already. What it did not write for sure goes to `writeMissing`, again and again: some of it may be there.
  */
 export function writeBehind<Input>(
   write: (input: Input) => Promise<void>,
@@ -45,7 +45,6 @@ export function writeBehind<Input>(
       writtenAt = performance.now()
     } catch (error) {
       unsure = true
-      writtenAt = -Infinity
       onFault(error)
     }
     scheduled = undefined
@@ -60,7 +59,7 @@ export function writeBehind<Input>(
 
   return {
     async write(input) {
-      if (performance.now() - writtenAt < TRUST_MS) {
+      if (!unsure && performance.now() - writtenAt < TRUST_MS) {
         ahead.push(input)
         schedule()
         return

@@ -4,6 +4,8 @@ import { setImmediate } from 'node:timers/promises'
 import { test, type Test } from 'tap'
 import { writeBehind } from '../src/write-behind.js'
 
+const POISON = -1
+
 /** Goes by a clock that stands still; writing fails while `broken`, and takes as long as `held`. */
 function writer(t: Test) {
   mock.timers.enable({ apis: ['setTimeout'] })
@@ -18,7 +20,7 @@ function writer(t: Test) {
   const state: { broken: boolean; held?: Promise<void> | undefined } = { broken: false }
   const as = (how: string) => async (inputs: number[]) => {
     await state.held
-    if (state.broken) throw new Error('away')
+    if (state.broken || inputs.includes(POISON)) throw new Error('away')
     written.push([how, ...inputs])
   }
   const { write, end } = writeBehind<number>(
@@ -90,6 +92,23 @@ test('when a write failed, callers wait for theirs, and fail with it', async (t)
   await write(4)
   await pass(20)
   t.same(written, [['many', 4]], 'and all is as before')
+})
+
+test('while one of those that were answered cannot be written, the others are, each before its answer', async (t) => {
+  const { write, written, faults, pass } = writer(t)
+  await write(1)
+  await write(POISON)
+  await pass(20)
+  for (const input of [2, 3]) await write(input)
+  await pass(500)
+  await write(4)
+  t.same(written, [
+    ['one', 1],
+    ['one', 2],
+    ['one', 3],
+    ['one', 4],
+  ])
+  t.equal(faults.length, 2)
 })
 
 test('while a write takes long, callers wait for theirs', async (t) => {
