@@ -1,6 +1,6 @@
 /** What is asked of a server of ours, each request unlike the one before. */
 import { randomBytes } from 'node:crypto'
-import { CLAIM_GRANT, JWT_BEARER_GRANT } from '../src/routes/token.js'
+import { CLAIM_GRANT, JWT_BEARER_GRANT } from '../src/domain/metadata.js'
 import { ID_JAG_TYPE } from '../test/fixtures/assertions.js'
 import type { TestProvider } from '../test/fixtures/provider.js'
 import { claimToken, PEOPLE_EVERY, spread, subject } from './derived.js'

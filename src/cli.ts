@@ -108,23 +108,24 @@ async function run(url: string, direction: 'up' | 'down', count?: number): Promi
 }
 
 async function withDatabaseUrl(
-  work: (url: string, embedded: boolean) => Promise<unknown>,
+  work: (url: string, embedded: boolean, config: Config) => Promise<unknown>,
 ): Promise<void> {
-  const database = await openDatabase(readConfig(process.env), say)
+  const config = readConfig(process.env)
+  const database = await openDatabase(config, say)
   try {
-    await work(database.url, database.embedded)
+    await work(database.url, database.embedded, config)
   } finally {
     await database.close()
   }
 }
 
 async function withDatabase(work: (db: Database, config: Config) => Promise<void>): Promise<void> {
-  await withDatabaseUrl(async (url, embedded) => {
+  await withDatabaseUrl(async (url, embedded, config) => {
     if (embedded) await migrate(url, 'up', { log: say })
     const { pool, db } = connect(url, { max: 1, onLost: say })
     try {
       await requireMigrations(pool)
-      await work(db, readConfig(process.env))
+      await work(db, config)
     } finally {
       await pool.end()
     }

@@ -1,3 +1,4 @@
+/** The house rules that a reader of the sources can check: who imports whom, sizes, the trail beside each change. */
 import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, normalize } from 'node:path'
 import { test } from 'tap'

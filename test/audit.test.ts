@@ -1,3 +1,4 @@
+/** The audit trail, what is in no table and no log, and whose address a request has. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type pg from 'pg'
 import { test } from 'tap'

@@ -1,3 +1,4 @@
+/** Migrations: up, down, at once, interrupted, and on tables that are full. */
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

@@ -1,3 +1,4 @@
+/** What all pages have in common: headers, methods, forms, and no way out by a link (CONFORMANCE §9). */
 import { t, test } from 'tap'
 import {
   ISSUER,

@@ -1,3 +1,4 @@
+/** How Postgres goes about each query when the tables are full. */
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Kysely, PostgresDialect, type KyselyPlugin } from 'kysely'

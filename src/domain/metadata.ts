@@ -5,6 +5,8 @@ import { REVOKED_EVENT } from './security-event.js'
 /** How long metadata, keys and /auth.md may be cached. */
 export const MAX_AGE_SECONDS = 300
 
+export const JWT_BEARER_GRANT = 'urn:ietf:params:oauth:grant-type:jwt-bearer'
+export const CLAIM_GRANT = 'urn:workos:agent-auth:grant-type:claim'
 const ID_JAG_TOKEN_TYPE = 'urn:ietf:params:oauth:token-type:id-jag'
 
 /** RFC 8414 §3.1, RFC 9728 §3.1: the well-known name goes between host and path; a lone slash is no path. */
@@ -57,10 +59,7 @@ export function authorizationServerMetadata(settings: MetadataSettings) {
     revocation_endpoint: `${issuer}/oauth2/revoke`,
     introspection_endpoint: `${issuer}/oauth2/introspect`,
     jwks_uri: `${issuer}/.well-known/jwks.json`,
-    grant_types_supported: [
-      'urn:ietf:params:oauth:grant-type:jwt-bearer',
-      'urn:workos:agent-auth:grant-type:claim',
-    ],
+    grant_types_supported: [JWT_BEARER_GRANT, CLAIM_GRANT],
     token_endpoint_auth_methods_supported: ['none'],
     revocation_endpoint_auth_methods_supported: ['none'],
     introspection_endpoint_auth_methods_supported: ['client_secret_basic'],

@@ -3,6 +3,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { Static } from '@sinclair/typebox'
 import type { FastifyReply } from 'fastify'
 import { CLAIM_TOKEN_GRACE_MS, decidePoll, type PollReason } from '../domain/claim.js'
+import { CLAIM_GRANT, JWT_BEARER_GRANT } from '../domain/metadata.js'
 import { isAlive, type Registration } from '../domain/registration.js'
 import { grantableScopes, narrowScope } from '../domain/scope.js'
 import { hashSecret } from '../domain/secrets.js'
@@ -17,9 +18,6 @@ import {
   useClaimToken,
 } from '../repositories/registrations.js'
 import { TokenAnswer, TokenBody, TokenRefusal } from '../schemas/token.js'
-
-export const JWT_BEARER_GRANT = 'urn:ietf:params:oauth:grant-type:jwt-bearer'
-export const CLAIM_GRANT = 'urn:workos:agent-auth:grant-type:claim'
 
 type Parameters = Static<typeof TokenBody>
 

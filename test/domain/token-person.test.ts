@@ -1,3 +1,4 @@
+/** Whom a token is for. */
 import t from 'tap'
 import * as secrets from '../../src/domain/secrets.js'
 import { personMembers, tokenSubject } from '../../src/domain/token-person.js'

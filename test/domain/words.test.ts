@@ -1,3 +1,4 @@
+/** Times, kinds and events in words. */
 import t from 'tap'
 import { isoSeconds } from '../../src/domain/tokens.js'
 import { agentEvent, agentKind, ago, duration, host, moment, when } from '../../src/domain/words.js'

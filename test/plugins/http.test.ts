@@ -1,3 +1,4 @@
+/** Envelopes, methods, CORS, caching and encodings (PROTOCOL §3). */
 import { once } from 'node:events'
 import { connect, type AddressInfo } from 'node:net'
 import { gzipSync } from 'node:zlib'

@@ -1,8 +1,8 @@
 /** What an ID-JAG writes of the registration that it is for. */
 import { test } from 'tap'
-import { testApp } from './fixtures/app.js'
-import { present, someone } from './fixtures/assertions.js'
-import { testProvider } from './fixtures/provider.js'
+import { testApp } from '../fixtures/app.js'
+import { present, someone } from '../fixtures/assertions.js'
+import { testProvider } from '../fixtures/provider.js'
 
 test('an assertion that changes nothing does not write the registration again', async (t) => {
   const { app, pool } = await testApp(t)

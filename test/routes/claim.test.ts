@@ -1,3 +1,4 @@
+/** POST /agent/identity/claim, and the claim grant that waits for its end (PROTOCOL §6, §8). */
 import { decodeJwt } from 'jose'
 import type pg from 'pg'
 import { setTimeout as sleep } from 'node:timers/promises'

@@ -1,3 +1,4 @@
+/** The claim page: who may see, confirm and decline (PROTOCOL §7). */
 import { t, test } from 'tap'
 import {
   exchange,
@@ -38,14 +39,11 @@ const submit = (person: Person, { token }: { token: string }, user_code: string)
   person.submit(COMPLETE, { claim_attempt_token: token, user_code })
 const heading = (body: string) => /<h1>([^<]*)<\/h1>/.exec(body)?.[1]
 const rows = async (sql: string, ...values: unknown[]) => (await pool.query(sql, values)).rows
-const row = async ({ id }: { id: string }) =>
-  (
-    await rows(
-      `select r.*, wrong_codes, declined_at, confirmed_at from registrations r join claim_attempts
-    on registration_id = r.id and superseded_at is null where r.id = $1`,
-      id,
-    )
-  )[0]
+const row = async ({ id }: { id: string }) => {
+  const of = `select r.*, wrong_codes, declined_at, confirmed_at from registrations r
+    join claim_attempts on registration_id = r.id and superseded_at is null where r.id = $1`
+  return (await rows(of, id))[0]
+}
 const setRegistration = ({ id }: Asked, set: string) =>
   pool.query(`update registrations set ${set} where id = $1`, [id])
 const setAttempt = ({ id }: Asked, set: string) =>

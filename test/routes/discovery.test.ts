@@ -1,3 +1,4 @@
+/** Metadata, keys and auth.md (PROTOCOL §4). */
 import { calculateJwkThumbprint, type JWK } from 'jose'
 import { test, type Test } from 'tap'
 import { ISSUER, RESOURCE, testApp, testReplica, type Sender } from '../fixtures/app.js'

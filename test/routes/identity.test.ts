@@ -1,3 +1,4 @@
+/** POST /agent/identity without a provider (PROTOCOL §5). */
 import { decodeJwt, decodeProtectedHeader } from 'jose'
 import { test } from 'tap'
 import { ISSUER, postJson, registerFor, testApp } from '../fixtures/app.js'

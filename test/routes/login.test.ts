@@ -1,3 +1,4 @@
+/** The development sign-in, its sessions, and signing out. */
 import { createHash } from 'node:crypto'
 import { t, test } from 'tap'
 import { ISSUER, postForm, testApp, testReplica, type Sender } from '../fixtures/app.js'

@@ -1,3 +1,4 @@
+/** Revocation, introspection, and the API that tokens are for (PROTOCOL §9, RFC 6750). */
 import { request } from 'node:http'
 import { decodeJwt } from 'jose'
 import { test } from 'tap'

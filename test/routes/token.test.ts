@@ -1,3 +1,4 @@
+/** The jwt-bearer grant (PROTOCOL §8). */
 import { decodeJwt, decodeProtectedHeader, generateKeyPair, SignJWT } from 'jose'
 import { test, type Test } from 'tap'
 import {
