@@ -1,5 +1,6 @@
 /** Errors named after their wire codes, and the one place where their bodies are made (RFC 6749 §5.2, PROTOCOL §3). */
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
+import { isDatabaseAway } from './database-away.js'
 
 /** Why a request was refused, for the log and the metrics: names of our own, never what the caller sent. */
 export interface Refusal {
@@ -91,22 +92,6 @@ export const unavailable = () => tryAgain('The service cannot answer now. Try ag
 
 export const providerAway = () =>
   because('provider_away', tryAgain("The provider's keys cannot be fetched now. Try again soon."))
-
-/**
- * Postgres's and pg's own words for "away": connecting (28, 3D000, 55000 too), resources, shutdown, read-only, timeouts;
- * never a bad query.
- */
-const AWAY =
-  /^(08...|28...|3D000|53...|55000|55P03|57P0.|57014|25006|40001|40P01|ECONN.*|EPIPE|ETIMEDOUT|E(HOST|NET)UNREACH|ENOTFOUND|EAI_AGAIN|ENOENT)$/
-const AWAY_MESSAGE =
-  /^(timeout exceeded when trying to connect|timeout expired|Connection terminated|Client (has encountered a connection error|was closed)|Cannot use a pool after)/
-
-export function isDatabaseAway(error: unknown): boolean {
-  const { code, message, severity } = error as Record<string, unknown>
-  // Postgres ended the connection, or did not let it begin.
-  if (severity === 'FATAL' || severity === 'PANIC') return true
-  return AWAY.test(String(code)) || AWAY_MESSAGE.test(String(message))
-}
 
 /** Fastify's own refusals → ours. Descriptions are fixed: the originals may quote the request. */
 const FRAMEWORK: Record<string, [status: number, error: string, description: string]> = {

@@ -31,6 +31,7 @@ const PARTS: Record<string, string> = {
   'config.ts': 'setup',
   'config-faults.ts': 'setup',
   'database.ts': 'setup',
+  'database-away.ts': 'errors',
   'embedded.ts': 'setup',
   'errors.ts': 'errors',
   'key-store.ts': 'key-store',
@@ -70,7 +71,7 @@ const MAY_IMPORT: Record<string, { parts: string[]; types?: string[]; packages?:
   tables: { parts: [], packages: /^kysely$/ },
   schemas: { parts: ['schemas'], packages: /^@sinclair\/typebox$/ },
   domain: { parts: ['domain'], packages: /^node:(crypto|url)$/ },
-  errors: { parts: [] },
+  errors: { parts: ['errors'] },
   fetch: { parts: ['domain'], types: ['setup'] },
   'key-store': {
     parts: ['setup', 'repositories', 'domain'],

@@ -4,7 +4,7 @@ import { connect } from '../src/database.js'
 import { decidePoll } from '../src/domain/claim.js'
 import { hashSecret } from '../src/domain/secrets.js'
 import { recordPolls } from '../src/repositories/poll-states.js'
-import { findByClaimToken } from '../src/repositories/registrations.js'
+import { findByClaimToken } from '../src/repositories/claim-tokens.js'
 import { testDatabase } from './fixtures/database.js'
 
 const SETTINGS = { intervalSeconds: 5, maxTries: 5 }

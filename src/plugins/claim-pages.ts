@@ -7,7 +7,7 @@ import { maskEmail } from '../domain/login-hint.js'
 import { areNeighbours } from '../domain/network.js'
 import { grantableScopes } from '../domain/scope.js'
 import { agentKind, duration, host, when } from '../domain/words.js'
-import type { LoadedClaim } from '../repositories/claim-attempts.js'
+import type { LoadedClaim } from '../repositories/claim-links.js'
 import { knowsProvider } from '../repositories/delegations.js'
 import { hasLinkedAgent } from '../repositories/users.js'
 

@@ -16,7 +16,12 @@ import { invalidLoginHint, invalidRequest, notEnabled, OAuthError, refusalFor } 
 import type { VerifiedIdJag } from '../plugins/id-jags.js'
 import { recordAudit } from '../repositories/audit-events.js'
 import { startAttempt } from '../repositories/claim-attempts.js'
-import * as registrations from '../repositories/registrations.js'
+import {
+  findByClaimToken,
+  lockByClaimToken,
+  type ClaimState,
+} from '../repositories/claim-tokens.js'
+import { claimRegistration, findRegistration } from '../repositories/registrations.js'
 import { attachSubject } from '../repositories/subject-registrations.js'
 import type { DatabaseTransaction } from '../repositories/tables.js'
 import { JSON_BODY_LIMIT } from '../schemas/ceremony.js'
@@ -92,8 +97,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     given: LoginHint | undefined,
     reply: FastifyReply,
   ): Promise<{ ok: true; answer: Initiated } | { ok: false; reason: StartReason }> {
-    await registrations.lockByClaimToken(tx, tokenHash)
-    const state = await registrations.findByClaimToken(tx, tokenHash)
+    await lockByClaimToken(tx, tokenHash)
+    const state = await findByClaimToken(tx, tokenHash)
     const decision = decideStart(
       state?.registration,
       { last: state?.claimant, given },
@@ -130,7 +135,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   async function claimWithAssertion(tokenHash: Buffer, idJag: string, reply: FastifyReply) {
     const { address } = reply.request
     // Looked at before the assertion is spent on it, and again under the lock.
-    const before = decide(await registrations.findByClaimToken(db, tokenHash))
+    const before = decide(await findByClaimToken(db, tokenHash))
     if (!before.ok) throw await refusal(before.reason, reply)
     const verified = await app.verifyIdJag(idJag, reply)
     const outcome = await app.transaction((tx) => claimAs(tx, tokenHash, verified, address))
@@ -160,7 +165,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     return refusalFor(REFUSALS, reason)
   }
 
-  function decide(state: registrations.ClaimState | undefined) {
+  function decide(state: ClaimState | undefined) {
     const { registration, attempt, now = new Date() } = state ?? {}
     return decideAssertionClaim(registration, attempt, config.USER_CODE_MAX_TRIES, now)
   }
@@ -173,8 +178,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   ): Promise<Claimed> {
     const resolution = await app.resolveIdJag(tx, verified, address)
     if (resolution.kind === 'refused') return resolution
-    await registrations.lockByClaimToken(tx, tokenHash)
-    const decision = decide(await registrations.findByClaimToken(tx, tokenHash))
+    await lockByClaimToken(tx, tokenHash)
+    const decision = decide(await findByClaimToken(tx, tokenHash))
     if (!decision.ok) return { kind: 'refused', error: refusalFor(REFUSALS, decision.reason) }
     const { id, registration_type } = decision.registration
     const { issuer } = verified.issuer
@@ -185,13 +190,13 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     if (resolution.kind === 'confirm')
       return { kind: 'initiated', answer: await initiate(tx, id, resolution.claimant, address) }
     const { user_id } = resolution
-    await registrations.claimRegistration(tx, id, user_id)
+    await claimRegistration(tx, id, user_id)
     await recordAudit(
       tx,
       { event: 'claim.confirmed', registration_id: id, user_id, address, details },
       { event: 'assertion.issued', registration_id: id, address },
     )
-    return { kind: 'claimed', registration: (await registrations.findRegistration(tx, id))! }
+    return { kind: 'claimed', registration: (await findRegistration(tx, id))! }
   }
 }
 export default plugin

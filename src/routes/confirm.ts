@@ -14,8 +14,9 @@ import { loginPath } from '../domain/return-to.js'
 import { hashSecret } from '../domain/secrets.js'
 import { recordAudit } from '../repositories/audit-events.js'
 import * as attempts from '../repositories/claim-attempts.js'
+import { findClaimByLink, lockByLink, type LoadedClaim } from '../repositories/claim-links.js'
 import { lockSubject, putDelegation } from '../repositories/delegations.js'
-import { claimRegistration, lockByLink } from '../repositories/registrations.js'
+import { claimRegistration } from '../repositories/registrations.js'
 import type { DatabaseTransaction } from '../repositories/tables.js'
 import { lockUser } from '../repositories/users.js'
 import { ClaimLink, CompleteBody } from '../schemas/pages.js'
@@ -36,7 +37,7 @@ type Outcome =
   | {
       kind: 'refused'
       reason: PageReason
-      claim: attempts.LoadedClaim | undefined
+      claim: LoadedClaim | undefined
       headers?: Record<string, string>
     }
   | {
@@ -44,7 +45,7 @@ type Outcome =
       status: number
       reason: string
       error: string
-      claim: attempts.LoadedClaim
+      claim: LoadedClaim
     }
 
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
@@ -55,7 +56,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const { claim_attempt_token: token = '' } = request.query
     const person = await request.person()
     if (!person?.fresh) return reply.seeOther(loginPath(claimPath(token)))
-    const claim = await attempts.findClaimByLink(db, hashSecret(token))
+    const claim = await findClaimByLink(db, hashSecret(token))
     const decision = decidePage(claim, person, maxTries, claim?.now ?? new Date())
     if (decision.ok) return await reply.claimForm(person, token, decision.claim)
     const { reason } = decision
@@ -103,12 +104,12 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     address: string,
   ): Promise<Outcome> {
     const tokenHash = hashSecret(body.claim_attempt_token)
-    const { registration: from } = (await attempts.findClaimByLink(tx, tokenHash)) ?? {}
+    const { registration: from } = (await findClaimByLink(tx, tokenHash)) ?? {}
     const subject =
       from?.issuer && from.subject ? { issuer: from.issuer, subject: from.subject } : undefined
     if (subject) await lockSubject(tx, subject)
     await lockByLink(tx, tokenHash)
-    const claim = await attempts.findClaimByLink(tx, tokenHash)
+    const claim = await findClaimByLink(tx, tokenHash)
     const decision = decidePage(claim, person, maxTries, claim?.now ?? new Date())
     if (!decision.ok) return { kind: 'refused', reason: decision.reason, claim }
     const { attempt, registration } = decision.claim

@@ -11,12 +11,9 @@ import { tokenSubjectIssuers, type Account } from '../domain/token-person.js'
 import * as tokens from '../domain/tokens.js'
 import { because, invalidRequest, OAuthError, oauthBody, refusalFor, refused } from '../errors.js'
 import { recordAudit } from '../repositories/audit-events.js'
+import { findByClaimToken, useClaimToken } from '../repositories/claim-tokens.js'
 import { recordPolls } from '../repositories/poll-states.js'
-import {
-  findByClaimToken,
-  findRegistrations,
-  useClaimToken,
-} from '../repositories/registrations.js'
+import { findRegistrations } from '../repositories/registrations.js'
 import { TokenAnswer, TokenBody, TokenRefusal } from '../schemas/token.js'
 
 type Parameters = Static<typeof TokenBody>

@@ -1,0 +1,17 @@
+/** Whether the database is away, which is no fault of the statement that failed (PROTOCOL §3: 503). */
+
+/**
+ * Postgres's and pg's own words for "away": connecting (28, 3D000, 55000 too), resources, shutdown, read-only, timeouts;
+ * never a bad query.
+ */
+const AWAY =
+  /^(08...|28...|3D000|53...|55000|55P03|57P0.|57014|25006|40001|40P01|ECONN.*|EPIPE|ETIMEDOUT|E(HOST|NET)UNREACH|ENOTFOUND|EAI_AGAIN|ENOENT)$/
+const AWAY_MESSAGE =
+  /^(timeout exceeded when trying to connect|timeout expired|Connection terminated|Client (has encountered a connection error|was closed)|Cannot use a pool after)/
+
+export function isDatabaseAway(error: unknown): boolean {
+  const { code, message, severity } = error as Record<string, unknown>
+  // Postgres ended the connection, or did not let it begin.
+  if (severity === 'FATAL' || severity === 'PANIC') return true
+  return AWAY.test(String(code)) || AWAY_MESSAGE.test(String(message))
+}

@@ -1,0 +1,88 @@
+/** Ceremonies by the token in their person's link. */
+import { sql } from 'kysely'
+import type { Claimant } from '../domain/ceremony.js'
+import type { PageClaim } from '../domain/claim.js'
+import { issuerActive, REGISTRATION } from './registrations.js'
+import type { Database, DatabaseTransaction } from './tables.js'
+import { dbNow } from './time.js'
+
+/** `PageClaim` with what the page shows and checks besides. */
+export type LoadedClaim = PageClaim & {
+  attempt: { requested_at: Date; requested_from: string | null; user_code_mac: Buffer }
+  /** The hinted address, or that of the pinned user. */
+  expected_email: string | null
+  /** From the trust list, never from the provider's own words. */
+  provider: { name: string; issuer: string } | undefined
+  now: Date
+}
+
+/** Not of somebody whom a number may have led to: the agent never knew the address, and its first letter is news. */
+const pinnedEmail = sql<string | null>`case when pinned.phone_number is null then pinned.email end`
+
+export async function findClaimByLink(
+  db: Database,
+  tokenHash: Buffer,
+): Promise<LoadedClaim | undefined> {
+  const row = await db
+    .selectFrom('claim_attempts as attempt')
+    .innerJoin('registrations', 'registrations.id', 'attempt.registration_id')
+    .leftJoin('users', 'users.id', 'registrations.user_id')
+    .leftJoin('users as pinned', 'pinned.id', 'attempt.pinned_user_id')
+    .leftJoin('issuers', 'issuers.issuer', 'registrations.issuer')
+    .where('attempt.token_hash', '=', tokenHash)
+    .select([
+      'attempt.id as attempt_id',
+      'attempt.expires_at',
+      'attempt.wrong_codes',
+      'attempt.declined_at',
+      'attempt.confirmed_at',
+      'attempt.superseded_at',
+      'attempt.login_hint_kind',
+      'attempt.login_hint',
+      'attempt.pinned_user_id',
+      'attempt.requested_at',
+      'attempt.requested_from',
+      'attempt.user_code_mac',
+      pinnedEmail.as('pinned_email'),
+      'issuers.name as provider_name',
+      ...REGISTRATION,
+      issuerActive.as('issuer_active'),
+      'users.email',
+      dbNow.as('now'),
+    ])
+    .executeTakeFirst()
+  if (!row) return undefined
+  const { attempt_id, provider_name, pinned_email, now, ...rest } = row
+  const { expires_at, wrong_codes, declined_at, confirmed_at, superseded_at, ...more } = rest
+  const { requested_at, requested_from, user_code_mac, ...last } = more
+  const { login_hint_kind, login_hint, pinned_user_id, ...registration } = last
+  const state = {
+    id: attempt_id,
+    expires_at,
+    wrong_codes,
+    declined_at,
+    confirmed_at,
+    superseded_at,
+  }
+  const claimant = { login_hint_kind, login_hint, pinned_user_id } as Claimant
+  return {
+    registration,
+    attempt: { ...state, ...claimant, requested_at, requested_from, user_code_mac },
+    expected_email: login_hint ?? pinned_email,
+    provider:
+      provider_name === null ? undefined : { name: provider_name, issuer: registration.issuer! },
+    now,
+  }
+}
+
+/** Locks the registration: as `lockByClaimToken`. */
+export async function lockByLink(db: DatabaseTransaction, tokenHash: Buffer): Promise<void> {
+  await db
+    .selectFrom('registrations')
+    .select('id')
+    .where('id', '=', (of) =>
+      of.selectFrom('claim_attempts').select('registration_id').where('token_hash', '=', tokenHash),
+    )
+    .forUpdate()
+    .execute()
+}

@@ -1,0 +1,105 @@
+/** Registrations by the claim token that their agent holds. */
+import { sql } from 'kysely'
+import type { Claimant } from '../domain/ceremony.js'
+import type { Attempt, Registration } from '../domain/registration.js'
+import type { Account } from '../domain/token-person.js'
+import { issuerActive, REGISTRATION } from './registrations.js'
+import { lastSignIn } from './sign-ins.js'
+import type { Database, DatabaseTransaction } from './tables.js'
+import { dbNow, secondsFromNow } from './time.js'
+
+export interface ClaimState {
+  registration: Registration & { sign_in: Account | null }
+  attempt: Attempt | undefined
+  claimant: Claimant | undefined
+  now: Date
+}
+
+/**
+ * A registration with its current attempt, in one statement: read one after the other,
+ * a confirmation between the two would look like an expired ceremony. `sign_in` as of `findRegistrations`.
+ */
+export async function findByClaimToken(
+  db: Database,
+  claimTokenHash: Buffer,
+  signInIssuers: string[] = [],
+): Promise<ClaimState | undefined> {
+  const row = await db
+    .selectFrom('registrations')
+    .leftJoin('users', 'users.id', 'registrations.user_id')
+    .leftJoin('claim_attempts as attempt', (join) =>
+      join
+        .onRef('attempt.registration_id', '=', 'registrations.id')
+        .on('attempt.superseded_at', 'is', null),
+    )
+    .where('registrations.claim_token_hash', '=', claimTokenHash)
+    .select([
+      ...REGISTRATION,
+      issuerActive.as('issuer_active'),
+      lastSignIn(signInIssuers).as('sign_in'),
+      'users.email',
+      'attempt.id as attempt_id',
+      'attempt.expires_at',
+      'attempt.wrong_codes',
+      'attempt.declined_at',
+      'attempt.confirmed_at',
+      'attempt.login_hint_kind',
+      'attempt.login_hint',
+      'attempt.pinned_user_id',
+      dbNow.as('now'),
+    ])
+    .executeTakeFirst()
+  if (!row) return undefined
+  const { attempt_id: id, expires_at, wrong_codes, declined_at, confirmed_at, now, ...rest } = row
+  const { login_hint_kind, login_hint, pinned_user_id, ...registration } = rest
+  if (id === null) return { registration, attempt: undefined, claimant: undefined, now }
+  return {
+    registration,
+    attempt: { id, expires_at: expires_at!, wrong_codes: wrong_codes!, declined_at, confirmed_at },
+    claimant: { login_hint_kind, login_hint, pinned_user_id } as Claimant,
+    now,
+  }
+}
+
+/**
+ * Serializes every change of a claim: who holds the row decides, and reads after this see what the last one left.
+ * Returns the registration's id.
+ */
+export async function lockByClaimToken(
+  db: DatabaseTransaction,
+  claimTokenHash: Buffer,
+): Promise<string | undefined> {
+  const row = await db
+    .selectFrom('registrations')
+    .select('id')
+    .where('claim_token_hash', '=', claimTokenHash)
+    .forUpdate()
+    .executeTakeFirst()
+  return row?.id
+}
+
+/**
+ * Marks the claim token's first success, after which nobody polls; false once the grace after it is over or the
+ * registration is revoked.
+ */
+export async function useClaimToken(
+  db: DatabaseTransaction,
+  id: string,
+  graceMs: number,
+): Promise<boolean> {
+  const { numUpdatedRows } = await db
+    .updateTable('registrations')
+    .set({ claim_token_used_at: sql`coalesce(claim_token_used_at, now())` })
+    .where('id', '=', id)
+    .where('claimed_at', 'is not', null)
+    .where('revoked_at', 'is', null)
+    .where((where) =>
+      where.or([
+        where('claim_token_used_at', 'is', null),
+        where('claim_token_used_at', '>=', secondsFromNow(-graceMs / 1000)),
+      ]),
+    )
+    .executeTakeFirst()
+  await db.deleteFrom('poll_states').where('registration_id', '=', id).execute()
+  return numUpdatedRows === 1n
+}
