@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import fp from 'fastify-plugin'
 import * as jws from '../domain/jws.js'
 import { longestLifetimeSeconds } from '../domain/signing-key.js'
+import { ASSERTION_TYP, assertionClaims, isoSeconds } from '../domain/tokens.js'
 import { findKeys, type FoundKeys } from '../key-store.js'
 
 declare module 'fastify' {
@@ -20,6 +21,11 @@ export interface Keys {
   readonly jwks: { keys: Record<string, string>[] }
   /** Compact JWS under the key whose turn it is. */
   sign(typ: string, claims: object): string
+  /** A new identity assertion of the registration, and its end in ISO 8601, as answers carry them. */
+  identityAssertion(registration: Parameters<typeof assertionClaims>[1]): {
+    identity_assertion: string
+    assertion_expires: string
+  }
   /** The claims of a token that we signed with this `typ` for this audience and that has not expired. */
   verify<Claims>(token: string, expected: Expected): Promise<Verified<Claims>>
   /** Why this replica must not serve, or undefined. With the database away, as it was when it was last seen. */
@@ -89,6 +95,14 @@ export default fp(
         return jwks
       },
       sign: (typ, claims) => jws.signJws(typ, claims, signing!),
+      identityAssertion(registration) {
+        const { ISSUER, ASSERTION_TTL_SECONDS } = config
+        const claims = assertionClaims(ISSUER, registration, ASSERTION_TTL_SECONDS, new Date())
+        return {
+          identity_assertion: jws.signJws(ASSERTION_TYP, claims, signing!),
+          assertion_expires: isoSeconds(claims.exp),
+        }
+      },
       async verify<Claims>(token: string, expected: Expected) {
         const known = publicKeys
         const verified = verify<Claims>(token, expected)

@@ -11,7 +11,6 @@ import type { CeremonyBlock, Claimant } from '../domain/ceremony.js'
 import { classifyLoginHint, type LoginHint } from '../domain/login-hint.js'
 import type { Registration } from '../domain/registration.js'
 import { hashSecret } from '../domain/secrets.js'
-import { ASSERTION_TYP, assertionClaims, isoSeconds } from '../domain/tokens.js'
 import { invalidLoginHint, invalidRequest, notEnabled, OAuthError, refusalFor } from '../errors.js'
 import type { VerifiedIdJag } from '../plugins/id-jags.js'
 import { recordAudit } from '../repositories/audit-events.js'
@@ -144,18 +143,13 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         throw outcome.error
       case 'initiated':
         return outcome.answer
-      case 'claimed': {
-        const { ISSUER, ASSERTION_TTL_SECONDS } = config
-        const { registration } = outcome
-        const claims = assertionClaims(ISSUER, registration, ASSERTION_TTL_SECONDS, new Date())
+      case 'claimed':
         return {
-          registration_id: registration.id,
+          registration_id: outcome.registration.id,
           registration_type: 'identity_assertion',
           status: 'claimed' as const,
-          identity_assertion: keys.sign(ASSERTION_TYP, claims),
-          assertion_expires: isoSeconds(claims.exp),
+          ...keys.identityAssertion(outcome.registration),
         }
-      }
     }
   }
 

@@ -6,7 +6,6 @@ import { classifyLoginHint } from '../domain/login-hint.js'
 import type { Registration } from '../domain/registration.js'
 import { grantableScopes } from '../domain/scope.js'
 import { hashSecret, newId, newSecret } from '../domain/secrets.js'
-import { ASSERTION_TYP, assertionClaims, isoSeconds } from '../domain/tokens.js'
 import { interactionRequired, invalidLoginHint, notEnabled, type OAuthError } from '../errors.js'
 import type { VerifiedIdJag } from '../plugins/id-jags.js'
 import { startAttempt } from '../repositories/claim-attempts.js'
@@ -67,7 +66,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const { generation, claim_expires_at } = await insert(row)
     return {
       ...pendingAnswer(row, claim_token, claim_expires_at, allScopes),
-      ...assertion({ id: row.id, generation, email: null, claimed_at: null }),
+      ...keys.identityAssertion({ id: row.id, generation, email: null, claimed_at: null }),
       pre_claim_scopes: config.PRE_CLAIM_SCOPES,
     }
   }
@@ -102,7 +101,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         return {
           registration_id: outcome.registration.id,
           registration_type: 'identity_assertion',
-          ...assertion(outcome.registration),
+          ...keys.identityAssertion(outcome.registration),
           scopes: grantableScopes(allScopes, outcome.registration.scopes),
         }
     }
@@ -138,17 +137,6 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const granted = grantableScopes(allScopes, scopes)
     const answer = pendingAnswer({ id, registration_type }, claim_token, claim_expires_at, granted)
     return { kind: 'step_up', answer: { ...answer, claim: ceremony.block } }
-  }
-
-  function assertion(
-    registration: Pick<Registration, 'id' | 'generation' | 'email' | 'claimed_at'>,
-  ) {
-    const { ISSUER, ASSERTION_TTL_SECONDS } = config
-    const claims = assertionClaims(ISSUER, registration, ASSERTION_TTL_SECONDS, new Date())
-    return {
-      identity_assertion: keys.sign(ASSERTION_TYP, claims),
-      assertion_expires: isoSeconds(claims.exp),
-    }
   }
 
   function newRegistration<Type extends Registration['registration_type']>(

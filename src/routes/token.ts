@@ -109,12 +109,6 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const decision = decidePoll(registration, attempt, config.USER_CODE_MAX_TRIES, now)
     if (!decision.ok) throw refusalFor(POLL_REFUSALS, decision.reason)
     const token = accessToken(registration, parameters)
-    const claims = tokens.assertionClaims(
-      config.ISSUER,
-      registration,
-      config.ASSERTION_TTL_SECONDS,
-      new Date(),
-    )
     await app.transaction(async (tx) => {
       if (!(await useClaimToken(tx, registration.id, CLAIM_TOKEN_GRACE_MS)))
         throw refusalFor(POLL_REFUSALS, 'spent')
@@ -124,11 +118,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         tokenIssued(token.claims, address),
       )
     })
-    return {
-      ...tokenAnswer(token),
-      identity_assertion: keys.sign(tokens.ASSERTION_TYP, claims),
-      assertion_expires: tokens.isoSeconds(claims.exp),
-    }
+    return { ...tokenAnswer(token), ...keys.identityAssertion(registration) }
   }
 
   /** What the registration may have now, narrowed to what was asked: pre-claim scopes until a person has confirmed. */
