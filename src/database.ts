@@ -52,7 +52,10 @@ export function connect(
   pool.on('connect', (client) => {
     prepareStatements(client, names)
     // The pool does not listen while a client is in use. Unheard, an error would end the process.
-    client.on('error', ({ message }) => options.onLost(`Lost a database connection: ${message}`))
+    client.on('error', ({ message }) => {
+      // One that ends does not wait for its connections, which Postgres, when it stops with us, may end first.
+      if (!pool.ending) options.onLost(`Lost a database connection: ${message}`)
+    })
     // After a failover the old primary may live on as a standby: the pool must find the new one.
     wireOf(client).on('errorMessage', ({ code }) => {
       if (code === READ_ONLY) readOnly.add(client)

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { sql } from 'kysely'
 import type pg from 'pg'
 import { test } from 'tap'
+import { connect } from '../src/database.js'
 import * as agents from './fixtures/app.js'
 import { DOCUMENTS, gated, isAway, isAwayPage, machineRequests } from './fixtures/away.js'
 import { testDatabase } from './fixtures/database.js'
@@ -70,6 +71,19 @@ test('C31: migrations that go missing under it make it unready, with a word for 
   isAway(t, 'unready', await app.inject('/readyz'))
   t.equal((await app.inject('/healthz')).statusCode, 200)
   await t.rejects(agents.testReplica(t, url), { message: /lacks migrations .*migrate up/ })
+})
+
+test('a connection that is lost is told of, but not one that ends with all of them', async (t) => {
+  const { url } = await testDatabase(t)
+  const told: string[] = []
+  const { pool } = connect(url, { max: 1, onLost: (message) => told.push(message) })
+  const client = await pool.connect()
+  client.emit('error', new Error('cut'))
+  client.release()
+  const ended = pool.end()
+  client.emit('error', new Error('Postgres stops as well'))
+  await ended
+  t.same(told, ['Lost a database connection: cut'])
 })
 
 test('a connection that ends between two statements of a transaction costs that request only', async (t) => {
