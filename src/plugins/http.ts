@@ -10,7 +10,7 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** Any origin may read the answers, without credentials. */
     cors?: boolean
-    /** Of every answer. */
+    /** Of every answer at the path, whoever refuses; what `cors` asks for is added. */
     headers?: Record<string, string>
   }
   interface FastifyRequest {
@@ -26,7 +26,8 @@ export default fp(
     const paths = new Map<string, { methods: Set<string>; config: FastifyContextConfig }>()
 
     app.addHook('onRoute', (route) => {
-      const config = { ...route.config, headers: headersOf(route.config ?? {}) }
+      const { cors, headers } = route.config ?? {}
+      const config = { ...route.config, headers: { ...(cors && ANY_ORIGIN), ...headers } }
       route.config = config
       const url = route.url.replaceAll('::', ':')
       const path = paths.get(url) ?? { methods: new Set(['OPTIONS']), config }
@@ -94,12 +95,6 @@ export default fp(
   },
   { name: 'http', dependencies: ['requests'] },
 )
-
-function headersOf({ cors, surface }: FastifyContextConfig): Record<string, string> {
-  // RFC 6749 §5.1
-  const pragma = surface === 'token' ? { pragma: 'no-cache' } : {}
-  return cors ? { ...ANY_ORIGIN, ...pragma } : pragma
-}
 
 function isProfile({ surface }: FastifyContextConfig): boolean {
   return surface === 'identity' || surface === 'claim'

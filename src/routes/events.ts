@@ -24,9 +24,9 @@ const plugin: FastifyPluginAsync = async (app) => {
     (_request, body, done) => done(null, body),
   )
   app.setErrorHandler(jsonErrors(eventBody, 'application/secevent+jwt'))
-  app.addHook('onRequest', async (_request, reply) => void reply.header('content-language', 'en'))
 
-  app.post('/agent/event/notify', async (request, reply) => {
+  const config = { headers: { 'content-language': 'en' } }
+  app.post('/agent/event/notify', { config }, async (request, reply) => {
     const check = checkSecurityEvent
     const outcome = await app.receiveEvent(
       'secevent',

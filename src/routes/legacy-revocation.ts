@@ -12,12 +12,8 @@ const plugin: FastifyPluginAsync = async (app) => {
   app.setErrorHandler(jsonErrors(oauthBody, 'application/logout+jwt'))
 
   // RFC 9745: providers should move to the events endpoint.
-  app.addHook('onRequest', (_request, reply, done) => {
-    reply.header('deprecation', '@1767225600')
-    done()
-  })
-
-  app.post('/agent/auth/revoke', async (request, reply) => {
+  const config = { headers: { deprecation: '@1767225600' } }
+  app.post('/agent/auth/revoke', { config }, async (request, reply) => {
     const check = checkLogoutToken
     const outcome = await app.receiveEvent(
       'logout',

@@ -55,7 +55,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   app.post(
     '/oauth2/token',
     {
-      config: { cors: true },
+      // RFC 6749 §5.1
+      config: { cors: true, headers: { pragma: 'no-cache' } },
       schema: { body: TokenBody, response: { 200: TokenAnswer, 400: TokenRefusal } },
     },
     async (request, reply) => {

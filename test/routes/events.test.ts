@@ -351,6 +351,15 @@ test('BCL-01, BCL-02, BCL-03, BCL-04, BCL-05, BCL-06, BCL-07, BCL-08, BCL-09, B9
     headers: { 'cache-control': 'no-store', deprecation: /^@\d+$/ },
   })
   await isAlive(t, ida, false)
+  for (const [method, status] of [
+    ['POST', 415],
+    ['GET', 405],
+  ] as const)
+    // prettier-ignore
+    t.match(await app.inject({ method, url: '/agent/auth/revoke', payload: 'x' }), {
+      statusCode: status,
+      headers: { deprecation: /^@\d+$/ },
+    })
   t.equal((await logOut(app, token)).statusCode, 200, 'BCL-08: delivered twice')
   t.notOk(await delegation('ida'))
 })
