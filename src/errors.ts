@@ -68,11 +68,14 @@ export const interactionRequired = (members: object) =>
   )
 
 export const tooManyCodes = (headers: Record<string, string>) =>
-  new OAuthError(
-    429,
-    'rate_limited',
-    'Too many wrong codes. Wait as long as Retry-After says, or register anew.',
-    headers,
+  because(
+    'too_many_codes',
+    new OAuthError(
+      429,
+      'rate_limited',
+      'Too many wrong codes. Wait as long as Retry-After says, or register anew.',
+      headers,
+    ),
   )
 
 /** `limit`: which one, for the log. */

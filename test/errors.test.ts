@@ -89,6 +89,10 @@ t.test('PROTOCOL §3: the token endpoint says Pragma whatever is wrong', async (
   }
 })
 
+t.test('a 429 for wrong codes says so in the log', async (t) => {
+  t.equal(errors.tooManyCodes({}).cause, 'too_many_codes')
+})
+
 t.test('HTTP-07: a refused content type comes with the one that is taken', async (t) => {
   for (const accept of [undefined, 'application/json']) {
     const app = Fastify()
