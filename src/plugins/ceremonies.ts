@@ -1,4 +1,4 @@
-/** Mints ceremonies and checks their codes, with the keys that only this process and its peers hold. */
+/** Mints ceremonies, unless there were too many wrong codes, and checks codes, with the keys that only this process and its peers hold. */
 import fp from 'fastify-plugin'
 import { mintCeremony, type Claimant } from '../domain/ceremony.js'
 import { WRONG_CODES_PER_DAY } from '../domain/claim.js'

@@ -16,9 +16,10 @@ declare module 'fastify' {
 export default fp(
   async (app) => {
     const { db } = app
+    const record = (entries: AuditEntry[]) => recordAudit(db, ...entries)
     const { write, end } = writeBehind(
-      app.batched((entries: AuditEntry[]) => recordAudit(db, ...entries)),
-      (entries) => recordAudit(db, ...entries),
+      app.batched(record),
+      record,
       (entries) => recordMissing(db, entries),
       (error) => app.log.warn({ err: error }, 'could not write the audit trail, trying again'),
     )

@@ -91,7 +91,7 @@ export async function secondsUntilNextCeremony(
         .where('requested_at', '>', secondsFromNow(-86_400))
         .as('since'),
     )
-    .select(sql<number>`ceil(extract(epoch from requested_at - now()) + 86400)::int`.as('seconds'))
+    .select(secondsUntilADayAfter('requested_at').as('seconds'))
     .where('wrong_codes', '>=', limit)
     .orderBy('requested_at', 'desc')
     .limit(1)
@@ -110,7 +110,7 @@ export async function secondsUntilNextCode(
 ): Promise<number | undefined> {
   const row = await db
     .selectFrom('audit_events')
-    .select(sql<number>`ceil(extract(epoch from occurred_at - now()) + 86400)::int`.as('seconds'))
+    .select(secondsUntilADayAfter('occurred_at').as('seconds'))
     // Literally, as the partial index has it.
     .where('event', '=', sql.lit('user_code.refused'))
     .where('user_id', '=', userId)
@@ -120,6 +120,10 @@ export async function secondsUntilNextCode(
     .limit(1)
     .executeTakeFirst()
   return row?.seconds
+}
+
+function secondsUntilADayAfter(column: string): RawBuilder<number> {
+  return sql`ceil(extract(epoch from ${sql.ref(column)} - now()) + 86400)::int`
 }
 
 /** Returns the wrong codes so far, this one included. */

@@ -61,21 +61,17 @@ export async function findByClaimToken(
   }
 }
 
-/**
- * Serializes every change of a claim: who holds the row decides, and reads after this see what the last one left.
- * Returns the registration's id.
- */
+/** Serializes every change of a claim: who holds the row decides, and reads after this see what the last one left. */
 export async function lockByClaimToken(
   db: DatabaseTransaction,
   claimTokenHash: Buffer,
-): Promise<string | undefined> {
-  const row = await db
+): Promise<void> {
+  await db
     .selectFrom('registrations')
     .select('id')
     .where('claim_token_hash', '=', claimTokenHash)
     .forUpdate()
-    .executeTakeFirst()
-  return row?.id
+    .execute()
 }
 
 /**
