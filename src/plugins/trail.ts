@@ -1,6 +1,6 @@
 /**
  * The part of the audit trail that may follow its answer (CONFORMANCE PRF-36: `token.issued`, within a second). Busy, a
- * replica writes it fifty times a second; one with less to do, or whose writes fail, before it answers.
+ * replica writes it at most fifty times a second; one with less to do, or whose writes fail, before it answers.
  */
 import fp from 'fastify-plugin'
 import { recordAudit, recordMissing, type AuditEntry } from '../repositories/audit-events.js'
