@@ -31,14 +31,14 @@ test('keys are rotated, retired and listed; what cannot be is said', async (t) =
   const { told: third, stderr: warning } = await json('rotate', '--now')
   t.match(warning, /signs from now on\. .* 5 minutes/)
   t.equal(third.status, 'signing')
-  await app.keys.ready()
+  await app.keys.check()
   const signed = app.keys.sign('at+jwt', {})
   t.equal(jose.decodeProtectedHeader(signed).kid, third.kid)
 
   const retired = await json('retire', first)
   t.match(retired, { told: { kid: first, status: 'retired' }, stderr: /register again/ })
   t.equal(retired.told.verifies_until, retired.told.retired_at)
-  await app.keys.ready()
+  await app.keys.check()
   const published = app.keys.jwks.keys.map(({ kid }) => kid)
   t.same(published, [third.kid])
 

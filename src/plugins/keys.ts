@@ -28,8 +28,8 @@ export interface Keys {
   }
   /** The claims of a token that we signed with this `typ` for this audience and that has not expired. */
   verify<Claims>(token: string, expected: Expected): Promise<Verified<Claims>>
-  /** Why this replica must not serve, or undefined. With the database away, as it was when it was last seen. */
-  ready(): Promise<string | undefined>
+  /** Looks at the database now. Throws when it cannot, or finds keys with which this replica must not serve. */
+  check(): Promise<void>
 }
 
 type Expected = Omit<jws.Expected, 'issuer'>
@@ -87,8 +87,11 @@ export default fp(
       return asked
     }
 
-    await look()
-    if (fault !== undefined) throw new Error(fault)
+    async function check(): Promise<void> {
+      await lookOnce()
+      if (fault !== undefined) throw new Error(fault)
+    }
+    await check()
 
     app.decorate('keys', {
       get jwks() {
@@ -110,16 +113,9 @@ export default fp(
         await lookForUnknown()
         return publicKeys === known ? verified : verify<Claims>(token, expected)
       },
-      ready: async () => {
-        await lookOnce().catch(() => {})
-        return fault
-      },
+      check,
     } satisfies Keys)
-
-    app.readiness.push(async () => {
-      await lookOnce()
-      if (fault !== undefined) throw new Error(fault)
-    })
+    app.readiness.push(check)
 
     const stop = new AbortController()
     let following = Promise.resolve()
