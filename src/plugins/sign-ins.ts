@@ -6,7 +6,7 @@ import { loginPath } from '../domain/return-to.js'
 import { newId } from '../domain/secrets.js'
 import * as signIns from '../domain/sign-in.js'
 import { recordAudit } from '../repositories/audit-events.js'
-import { listSetAside, setAsideDelegations } from '../repositories/delegations.js'
+import { listSetAside, setAsideDelegations } from '../repositories/set-aside.js'
 import { signInUser } from '../repositories/users.js'
 import type { SignInRequest } from './oidc.js'
 

@@ -3,7 +3,8 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { loginPath, safeReturnTo } from '../domain/return-to.js'
 import { host, moment } from '../domain/words.js'
 import { invalidRequest } from '../errors.js'
-import * as delegations from '../repositories/delegations.js'
+import { lockSubject, revokeSubject } from '../repositories/delegations.js'
+import { listSetAside, restoreDelegation } from '../repositories/set-aside.js'
 import { DelegationBody } from '../schemas/pages.js'
 
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
@@ -13,7 +14,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const return_to = safeReturnTo((request.query as Record<string, unknown>).return_to)
     const person = await request.person()
     if (!person?.fresh) return reply.seeOther(loginPath(return_to))
-    const waiting = await delegations.listSetAside(db, person.user_id)
+    const waiting = await listSetAside(db, person.user_id)
     if (waiting.length === 0) return reply.seeOther(return_to)
     return await reply.page('delegations', {
       person,
@@ -42,14 +43,13 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       if (`${issuer}${subject}`.includes('\0')) throw invalidRequest('No subject has such a name.')
       const { address } = request
       await app.transaction(async (tx) => {
-        await delegations.lockSubject(tx, { issuer, subject })
-        const waiting = await delegations.listSetAside(tx, user_id)
+        await lockSubject(tx, { issuer, subject })
+        const waiting = await listSetAside(tx, user_id)
         const theirs = waiting.some((row) => row.issuer === issuer && row.subject === subject)
         if (!theirs) return
-        if (decision === 'keep')
-          await delegations.restoreDelegation(tx, { issuer, subject }, user_id, address)
+        if (decision === 'keep') await restoreDelegation(tx, { issuer, subject }, user_id, address)
         else
-          await delegations.revokeSubject(
+          await revokeSubject(
             tx,
             { issuer, subject },
             { address, details: { reason: 'refused by the user' } },

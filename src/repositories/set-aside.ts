@@ -1,0 +1,78 @@
+/** Delegations from before their person ever signed in: set aside until that person says yes or no. */
+import { sql } from 'kysely'
+import { recordAudit } from './audit-events.js'
+import type { Subject } from './delegations.js'
+import type { Database, DatabaseTransaction } from './tables.js'
+import { dbNow } from './time.js'
+
+/**
+ * At a person's first sign-in: whatever providers had made of their account before is set aside, since whoever had a
+ * provider say so could be in it already (pre-hijacking).
+ */
+export async function setAsideDelegations(
+  db: DatabaseTransaction,
+  user_id: string,
+  address: string,
+): Promise<void> {
+  const aside = await db
+    .updateTable('delegations')
+    .set({ set_aside_at: dbNow })
+    .where('user_id', '=', user_id)
+    .returning('issuer')
+    .execute()
+  await db
+    .updateTable('registrations')
+    .set({ set_aside_at: dbNow })
+    .where('user_id', '=', user_id)
+    .where('revoked_at', 'is', null)
+    .execute()
+  await recordAudit(
+    db,
+    ...aside.map(({ issuer }) => ({
+      event: 'delegation.set_aside' as const,
+      user_id,
+      address,
+      details: { issuer },
+    })),
+  )
+}
+
+/** With the provider's name from the trust list. */
+export async function listSetAside(
+  db: Database,
+  userId: string,
+): Promise<(Subject & { name: string; created_at: Date })[]> {
+  return await db
+    .selectFrom('delegations')
+    .innerJoin('issuers', 'issuers.issuer', 'delegations.issuer')
+    .select(['delegations.issuer', 'subject', 'issuers.name', 'delegations.created_at'])
+    .where('user_id', '=', userId)
+    .where('set_aside_at', 'is not', null)
+    .orderBy('delegations.created_at')
+    .execute()
+}
+
+/** The user's own confirmation of one that was set aside. */
+export async function restoreDelegation(
+  db: DatabaseTransaction,
+  { issuer, subject }: Subject,
+  user_id: string,
+  address: string,
+): Promise<void> {
+  await db
+    .updateTable('delegations')
+    .set({ set_aside_at: null })
+    .where('issuer', '=', issuer)
+    .where('subject', '=', subject)
+    .where('user_id', '=', user_id)
+    .execute()
+  await db
+    .updateTable('registrations')
+    // What was minted before the person came may be in other hands: the agent presents itself anew.
+    .set({ set_aside_at: null, generation: sql`generation + 1` })
+    .where('issuer', '=', issuer)
+    .where('subject', '=', subject)
+    .where('user_id', '=', user_id)
+    .execute()
+  await recordAudit(db, { event: 'delegation.confirmed', user_id, address, details: { issuer } })
+}
