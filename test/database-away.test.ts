@@ -36,10 +36,10 @@ test('C31, 7009-06, 7662-07, 8935-09: without its database it says so, and recov
   isAway(t, '/readyz', await app.inject('/readyz'))
   t.equal((await app.inject('/healthz')).statusCode, 200)
   for (const url of DOCUMENTS) t.equal((await app.inject(url)).statusCode, 200, url)
-  isAwayPage(t, await alice.openClaim(link))
+  isAwayPage(t, await alice.openClaim(link), 'page')
   const form = { claim_attempt_token: link, user_code: claim.user_code }
-  isAwayPage(t, await alice.submit(COMPLETE, form))
-  isAwayPage(t, await alice.submit('/login', { email: alice.email }))
+  isAwayPage(t, await alice.submit(COMPLETE, form), 'form')
+  isAwayPage(t, await alice.submit('/login', { email: alice.email }), 'form')
 
   await gate.open()
   t.equal((await app.inject('/readyz')).statusCode, 200)
@@ -130,7 +130,7 @@ test('C33, C46: whether or not a lost commit took, trying again is safe', async 
     const form = { claim_attempt_token: link, user_code: claim.user_code }
 
     void gate.breakAt('commit', moment)
-    isAwayPage(t, await alice.submit(COMPLETE, form))
+    isAwayPage(t, await alice.submit(COMPLETE, form), 'form')
     const again = await alice.submit(COMPLETE, form)
     t.equal(again.statusCode, moment === 'before' ? 303 : 200, 'now, or already')
 
@@ -180,7 +180,7 @@ test('C32: a database that falls silent ends in 503 within seconds', async (t) =
   gate.hush()
   const began = Date.now()
   const answers = requests.map(async ([what, send]) => isAway(t, what, await send()))
-  await Promise.all([...answers, alice.get('/').then((answer) => isAwayPage(t, answer))])
+  await Promise.all([...answers, alice.get('/').then((answer) => isAwayPage(t, answer, 'page'))])
   t.ok(Date.now() - began < 10_000, 'none waits for TCP to give up')
   await gate.open()
   for (const [what, send] of requests) t.equal((await send()).statusCode, 200, what)

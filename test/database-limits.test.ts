@@ -62,7 +62,7 @@ test('C32: when each answer takes 5 s, what needs several of them is 503', async
   isAway(t, 'an anonymous registration', anonymous)
   isAway(t, 'a renewal', renewed)
   t.same(new Set(hinted.map(({ error }) => error)), new Set(['temporarily_unavailable']))
-  isAwayPage(t, await page)
+  isAwayPage(t, await page, 'form')
   isAway(t, '/readyz', await app.inject('/readyz'))
 
   await gate.open()

@@ -52,7 +52,7 @@ export default fp(
       const told = toOAuthError(error)
       noteRefusal(request, error, told)
       reply.code(told.statusCode).headers(told.headers)
-      return await reply.viewAsync('problem', problemWords(told))
+      return await reply.viewAsync('problem', problemWords(told, request.method))
     })
 
     /**
@@ -72,12 +72,15 @@ export default fp(
   { name: 'pages', dependencies: ['views', 'csrf', 'forms'] },
 )
 
-function problemWords({ statusCode, headers }: OAuthError): { title: string; text: string } {
+function problemWords(
+  { statusCode, headers }: OAuthError,
+  method: string,
+): { title: string; text: string } {
   switch (statusCode) {
     case 403:
       return {
         title: 'This form could not be trusted',
-        text: 'It did not come from our own page, the page was too old, or your browser keeps no cookies for it. Go back, reload the page and try again.',
+        text: 'It did not come from our own page, the page was too old, or your browser keeps no cookies for it, or is too old to say where forms come from. Go back, reload the page and try again.',
       }
     case 404:
       return {
@@ -99,7 +102,11 @@ function problemWords({ statusCode, headers }: OAuthError): { title: string; tex
     case 503:
       return {
         title: 'We cannot answer right now',
-        text: 'Nothing was changed. Wait a moment, then reload the page.',
+        text:
+          method === 'POST'
+            ? // The commit may have come through, and only its answer be lost.
+              'What you asked for may have been done, or not. Wait a moment, then look again: at your agents, or at the link that your agent gave you.'
+            : 'Nothing was changed. Wait a moment, then reload the page.',
       }
     default:
       return {
