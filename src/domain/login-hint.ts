@@ -46,9 +46,16 @@ function asciiHost(domain: string): string {
   }
 }
 
+/** A canonical address as its person writes it: the domain in its own script. */
+export function shownEmail(email: string): string {
+  const [local, domain = ''] = email.split('@')
+  const shown = domainToUnicode(domain)
+  return shown === '' ? email : `${local}@${shown}`
+}
+
 /** Enough to recognise one's own address, too little to learn another's: `a•••@e•••.com`. */
 export function maskEmail(email: string): string {
-  const [local = '', domain = ''] = email.split('@')
+  const [local = '', domain = ''] = shownEmail(email).split('@')
   const dot = domain.lastIndexOf('.')
   return `${[...local][0]}•••@${domain[0]}•••${domain.slice(dot)}`
 }

@@ -2,13 +2,18 @@
 import helmet from '@fastify/helmet'
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
+import type { Person } from '../domain/claim.js'
+import { shownEmail } from '../domain/login-hint.js'
 import { duration } from '../domain/words.js'
 import { noteRefusal, OAuthError, toOAuthError } from '../errors.js'
 
 declare module 'fastify' {
   interface FastifyReply {
-    /** Renders a page; its forms get their CSRF token as `csrf`. */
-    page(template: string, data: object): Promise<string>
+    /** Renders a page; its forms get their CSRF token as `csrf`, and the person who is signed in is named as `account`. */
+    page(
+      template: string,
+      data: { person?: Person | undefined; [word: string]: unknown },
+    ): Promise<string>
     /** 303 to a path of our own: the method becomes GET whatever it was (RFC 9700 §4.12). */
     seeOther(path: string): FastifyReply
   }
@@ -42,7 +47,9 @@ export default fp(
     })
 
     app.decorateReply('page', async function (this: FastifyReply, template, data) {
-      return await this.viewAsync(template, { ...data, csrf: this.csrfToken() })
+      const { email } = data.person ?? { email: null }
+      const account = email === null ? 'an account without an address' : shownEmail(email)
+      return await this.viewAsync(template, { ...data, account, csrf: this.csrfToken() })
     })
     app.decorateReply('seeOther', function (this: FastifyReply, path) {
       return this.redirect(config.ISSUER + path, 303)

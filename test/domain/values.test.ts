@@ -3,7 +3,12 @@ import t from 'tap'
 import { createHmac } from 'node:crypto'
 import { parseBasicCredentials } from '../../src/domain/basic-credentials.js'
 import { hinted, mintCeremony } from '../../src/domain/ceremony.js'
-import { canonicalEmail, classifyLoginHint, maskEmail } from '../../src/domain/login-hint.js'
+import {
+  canonicalEmail,
+  classifyLoginHint,
+  maskEmail,
+  shownEmail,
+} from '../../src/domain/login-hint.js'
 import * as metadata from '../../src/domain/metadata.js'
 import { safeReturnTo } from '../../src/domain/return-to.js'
 import { narrowScope } from '../../src/domain/scope.js'
@@ -77,7 +82,14 @@ t.test(
 t.test('PRF-28: a masked address tells little', async (t) => {
   t.equal(maskEmail('alice@example.com'), 'a•••@e•••.com')
   t.equal(maskEmail('a@example.co.uk'), 'a•••@e•••.uk')
-  t.equal(maskEmail('𝒜lice@xn--bcher-kva.example'), '𝒜•••@x•••.example')
+  t.equal(maskEmail('𝒜lice@xn--bcher-kva.example'), '𝒜•••@b•••.example')
+  t.equal(maskEmail('a@xn--e1afmkfd.xn--p1ai'), 'a•••@п•••.рф')
+})
+
+t.test('an address is shown as its person writes it', async (t) => {
+  for (const email of ['alice@example.com', '用户@bücher.example', 'a@пример.рф'])
+    t.equal(shownEmail(canonicalEmail(email)!), email)
+  for (const text of ['no address', 'a@xn--a', '<b>@c d']) t.equal(shownEmail(text), text)
 })
 
 t.test('WEB-10, 9700-10, B51, B52, B53: a sign-in leads only to our own pages', async (t) => {

@@ -24,6 +24,7 @@ const common = {
   brand: { name: 'Northwind', logo: {} },
   signIn: true,
   person: { email: 'alice@example.com' },
+  account: 'alice@example.com',
   csrf: 'token',
 }
 const claim = {
