@@ -2,16 +2,20 @@
 
 const PAGES = ['/claim', '/agents', '/']
 const BASE = 'http://registrar.invalid'
+/** Ours have a hundred characters. */
+const MAX_LENGTH = 256
 
 /**
  * The path and query after the issuer, re-serialized by the URL parser so that what was checked is what is sent;
- * `/` for anything else.
+ * `/` for anything else, and for what would make headers long: cookies keep it, and redirects repeat it.
  */
 export function safeReturnTo(value: unknown): string {
-  if (typeof value !== 'string' || value.length > 2048 || !value.startsWith('/')) return '/'
+  if (typeof value !== 'string' || !value.startsWith('/')) return '/'
   try {
     const { origin, pathname, search } = new URL(value, BASE)
-    return origin === BASE && PAGES.includes(pathname) ? pathname + search : '/'
+    const ours = origin === BASE && PAGES.includes(pathname)
+    // As it is sent: percent-encoding makes nine of one.
+    return ours && pathname.length + search.length <= MAX_LENGTH ? pathname + search : '/'
   } catch {
     return '/'
   }

@@ -106,7 +106,7 @@ t.test('WEB-10, 9700-10, B51, B52, B53: a sign-in leads only to our own pages', 
     ['/claim?%0d%0aSet-Cookie: a=b', '/claim?%0d%0aSet-Cookie:%20a=b'],
     [`/claim?"'><script>`, '/claim?%22%27%3E%3Cscript%3E'],
     ['/claim?é\ud800', '/claim?%C3%A9%EF%BF%BD'],
-    [`/claim?${'x'.repeat(2041)}`, `/claim?${'x'.repeat(2041)}`],
+    [`/claim?${'x'.repeat(249)}`, `/claim?${'x'.repeat(249)}`],
   ]
   for (const [value, expected] of safe) t.equal(safeReturnTo(value), expected, shown(value))
 
