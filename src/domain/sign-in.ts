@@ -44,7 +44,7 @@ export const SIGN_IN_FAILURES: Record<
   not_ours: {
     status: 400,
     title: 'This sign-in is over',
-    text: 'It took too long, was used already, or was started in another browser. Nothing was changed.',
+    text: 'It took too long, was used already, was started in another browser, or yours keeps no cookies for this site. Nothing was changed. If your agent gave you a link, open it again.',
   },
   declined: {
     status: 403,

@@ -3,14 +3,19 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { canonicalEmail } from '../domain/login-hint.js'
 import { loginPath, safeReturnTo } from '../domain/return-to.js'
 import { DEVELOPMENT_ISSUER } from '../domain/sign-in.js'
-import { OAuthError } from '../errors.js'
 import { LoginLink, SignInBody } from '../schemas/pages.js'
+
+const NOBODY = {
+  title: 'Nobody can sign in here',
+  text: 'Whoever runs this service has set up no sign-in, so nobody can confirm an agent.',
+}
 
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { config } = app
 
-  app.addHook('onRequest', async () => {
-    if (config.SIGN_IN === 'none') throw new OAuthError(404, 'not_found', 'No sign-in is set up.')
+  app.addHook('onRequest', async (_request, reply) => {
+    if (config.SIGN_IN !== 'none') return
+    return reply.code(404).send(await reply.viewAsync('problem', NOBODY))
   })
 
   app.get('/login', { schema: { querystring: LoginLink } }, async (request, reply) => {

@@ -379,7 +379,7 @@ test('B58: only forms are read; other methods are refused', async (t) => {
 
 test('SIGN_IN=none: there is no way to sign in', async (t) => {
   const { app: closed } = await testReplica(t, config.DATABASE_URL!, { SIGN_IN: 'none' })
-  t.match(await closed.inject('/login'), { statusCode: 404, body: /<h1>There is nothing here/ })
+  t.match(await closed.inject('/login'), { statusCode: 404, body: /<h1>Nobody can sign in here/ })
   for (const path of ['/login', '/logout'])
     t.match(await postForm(closed, path, {}, { origin: ISSUER }), { statusCode: 404 })
   t.notMatch((await closed.inject('/')).body, /Sign in/)
