@@ -123,9 +123,12 @@ export function decidePage<Claim extends PageClaim>(
     : { ok: false, reason: 'link_expired' }
 }
 
-/** Digits as people type them, `12 34-56`, full-width too (RFC 8628 §6.1); undefined for what is no code. */
+/**
+ * Digits as people type and copy them, `12 34-56`, full-width, `**123456**` (RFC 8628 §6.1), also with characters that nobody
+ * sees; undefined for what is no code.
+ */
 export function normalizeUserCode(text: string): string | undefined {
-  const code = text.normalize('NFKC').replace(/[\s\p{Pd}]/gu, '')
+  const code = text.normalize('NFKC').replace(/[\s\p{Cf}\p{P}`−]/gu, '')
   return /^[0-9]{6}$/.test(code) ? code : undefined
 }
 
