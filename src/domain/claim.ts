@@ -88,7 +88,6 @@ export type PageReason =
   | 'already_done'
   | 'declined'
   | 'too_many_codes'
-  | 'too_many_today'
   | 'link_expired'
   | 'registration_over'
 

@@ -1,6 +1,6 @@
 /** Ceremonies: a link and a code, at most one current for a registration. */
 import { sql, type RawBuilder } from 'kysely'
-import type { DatabaseTransaction } from './tables.js'
+import type { Database, DatabaseTransaction } from './tables.js'
 import type { Claimant } from '../domain/ceremony.js'
 import { recordAudit, type AuditEntry } from './audit-events.js'
 import { dbNow, secondsFromNow } from './time.js'
@@ -100,15 +100,15 @@ export async function secondsUntilNextCeremony(
 }
 
 /**
- * Seconds until the user has typed fewer than `limit` wrong codes in the last day, over all claims; undefined when that is
- * so now. Wants the user locked.
+ * How many more wrong codes the user may type today, over all claims, and, when none, the seconds until one more. Wants
+ * the user locked, or what it says may change.
  */
-export async function secondsUntilNextCode(
-  db: DatabaseTransaction,
+export async function codesLeftToday(
+  db: Database,
   userId: string,
   limit: number,
-): Promise<number | undefined> {
-  const row = await db
+): Promise<{ left: number; seconds: number }> {
+  const rows = await db
     .selectFrom('audit_events')
     .select(secondsUntilADayAfter('occurred_at').as('seconds'))
     // Literally, as the partial index has it.
@@ -116,10 +116,9 @@ export async function secondsUntilNextCode(
     .where('user_id', '=', userId)
     .where('occurred_at', '>', secondsFromNow(-86_400))
     .orderBy('occurred_at', 'desc')
-    .offset(limit - 1)
-    .limit(1)
-    .executeTakeFirst()
-  return row?.seconds
+    .limit(limit)
+    .execute()
+  return { left: limit - rows.length, seconds: rows.at(-1)?.seconds ?? 0 }
 }
 
 function secondsUntilADayAfter(column: string): RawBuilder<number> {

@@ -12,6 +12,7 @@ import {
 import { wrongCodeHeaders } from '../domain/limits.js'
 import { loginPath } from '../domain/return-to.js'
 import { hashSecret } from '../domain/secrets.js'
+import { duration } from '../domain/words.js'
 import { recordAudit } from '../repositories/audit-events.js'
 import * as attempts from '../repositories/claim-attempts.js'
 import { findClaimByLink, lockByLink, type LoadedClaim } from '../repositories/claim-links.js'
@@ -27,22 +28,17 @@ const STATUS: Record<PageReason, number> = {
   already_done: 200,
   declined: 410,
   too_many_codes: 410,
-  too_many_today: 429,
   link_expired: 410,
   registration_over: 410,
 }
 
 type Outcome =
   | { kind: 'settled' }
-  | {
-      kind: 'refused'
-      reason: PageReason
-      claim: LoadedClaim | undefined
-      headers?: Record<string, string>
-    }
+  | { kind: 'refused'; reason: PageReason; claim: LoadedClaim | undefined }
   | {
       kind: 'asked_again'
       status: number
+      headers?: Record<string, string>
       reason: string
       error: string
       claim: LoadedClaim
@@ -58,7 +54,11 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     if (!person?.fresh) return reply.seeOther(loginPath(claimPath(token)))
     const claim = await findClaimByLink(db, hashSecret(token))
     const decision = decidePage(claim, person, maxTries, claim?.now ?? new Date())
-    if (decision.ok) return await reply.claimForm(person, token, decision.claim)
+    if (decision.ok) {
+      const today = await attempts.codesLeftToday(db, person.user_id, WRONG_CODES_PER_DAY)
+      const again = today.left === 0 ? tooManyToday(today.seconds) : undefined
+      return await reply.claimForm(person, token, decision.claim, again)
+    }
     const { reason } = decision
     // Where the person's own Decline leads: told, not refused.
     reply.code(reason === 'declined' ? 200 : STATUS[reason])
@@ -87,10 +87,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         case 'settled':
           return reply.seeOther(claimPath(token))
         case 'asked_again':
-          reply.code(outcome.status)
+          reply.code(outcome.status).headers(outcome.headers ?? {})
           return await reply.claimForm(person, token, outcome.claim, outcome)
         case 'refused':
-          reply.code(STATUS[outcome.reason]).headers(outcome.headers ?? {})
+          reply.code(STATUS[outcome.reason])
           return await reply.claimRefusal(person, token, outcome.reason, outcome.claim)
       }
     },
@@ -133,18 +133,22 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     // Under the account's lock: tries at once, on whatever claims and replicas, come here one by one. The person may have
     // been deleted since the session was looked up.
     const present = await lockUser(tx, person.user_id)
-    const wait = await attempts.secondsUntilNextCode(tx, person.user_id, WRONG_CODES_PER_DAY)
-    if (wait !== undefined)
-      return { kind: 'refused', reason: 'too_many_today', claim, headers: wrongCodeHeaders(wait) }
+    const today = await attempts.codesLeftToday(tx, person.user_id, WRONG_CODES_PER_DAY)
+    if (today.left === 0) {
+      const headers = wrongCodeHeaders(today.seconds)
+      return { ...asked, status: 429, headers, ...tooManyToday(today.seconds) }
+    }
     if (!ceremonies.codeMatches(attempt.user_code_mac, attempt.id, code)) {
-      const left = maxTries - (await attempts.countWrongCode(tx, attempt.id))
+      const tries_left = maxTries - (await attempts.countWrongCode(tx, attempt.id))
       await recordAudit(tx, {
         event: 'user_code.refused',
         ...of,
-        details: { ...details, tries_left: left },
+        details: { ...details, tries_left },
       })
-      if (left <= 0) return { kind: 'refused', reason: 'too_many_codes', claim }
-      const error = `That is not the code. ${left === 1 ? 'One try is' : `${left} tries are`} left.`
+      if (tries_left <= 0) return { kind: 'refused', reason: 'too_many_codes', claim }
+      const left = Math.min(tries_left, today.left - 1)
+      const tries = left === 0 ? 'No try is' : left === 1 ? 'One try is' : `${left} tries are`
+      const error = `That is not the code. ${tries} left${left < tries_left ? ' today' : ''}.`
       return { ...asked, status: 422, reason: 'wrong_code', error }
     }
     const bound = present && (await claimRegistration(tx, registration.id, person.user_id))
@@ -153,6 +157,15 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     if (subject) await putDelegation(tx, subject, person.user_id, address)
     await recordAudit(tx, { event: 'claim.confirmed', ...of, details })
     return { kind: 'settled' }
+  }
+}
+
+/** Said above the form, which can still decline. */
+function tooManyToday(seconds: number): { reason: string; error: string } {
+  const wait = duration(Math.ceil(seconds / 3600) * 3600)
+  return {
+    reason: 'too_many_today',
+    error: `Too many wrong codes were typed with your account; nothing was given. You can type another in ${wait}. If you did not start this, decline.`,
   }
 }
 export default plugin

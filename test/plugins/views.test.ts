@@ -48,7 +48,6 @@ const PAGES: [template: string, data: object][] = [
   ['claim-over', over('wrong_account')],
   ['claim-over', over('already_done')],
   ['claim-over', over('declined')],
-  ['claim-over', over('too_many_today')],
   [
     'agents',
     {
