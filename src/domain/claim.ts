@@ -1,6 +1,7 @@
 /** The ceremony's decisions: who may start, see, confirm and poll a claim (PROTOCOL §6, §7, §8). */
 import { hinted, type Claimant } from './ceremony.js'
 import type { LoginHint } from './login-hint.js'
+import type { TokenLifetimes } from './signing-key.js'
 import { registrationStatus, isLive, type Attempt, type Registration } from './registration.js'
 
 /** How long a claim token answers after its first success, so that a lost response can be fetched again. */
@@ -49,7 +50,9 @@ export function decidePoll(
     case 'revoked':
       return { ok: false, reason: 'revoked' }
     case 'claimed':
-      return isFetchable(registration, now) ? { ok: true } : { ok: false, reason: 'spent' }
+      return now.getTime() <= fetchableUntil(registration)
+        ? { ok: true }
+        : { ok: false, reason: 'spent' }
     case 'expired':
       return { ok: false, reason: 'window_over' }
     case 'pending_claim':
@@ -60,14 +63,25 @@ export function decidePoll(
   }
 }
 
+type Claimed = Pick<
+  Registration,
+  'issuer' | 'claim_token_used_at' | 'claimed_at' | 'claim_expires_at'
+>
+
 /** A confirmed claim is fetched within its window, and again within the grace after the first time. */
-function isFetchable(
-  { claim_token_used_at: used, claimed_at, claim_expires_at }: Registration,
-  now: Date,
-): boolean {
-  const since = (used ?? claimed_at)!.getTime() + CLAIM_TOKEN_GRACE_MS
-  const until = used ? since : Math.max(since, claim_expires_at!.getTime())
-  return now.getTime() <= until
+function fetchableUntil({ claim_token_used_at, claimed_at, claim_expires_at }: Claimed): number {
+  const since = (claim_token_used_at ?? claimed_at)!.getTime() + CLAIM_TOKEN_GRACE_MS
+  return claim_token_used_at ? since : Math.max(since, claim_expires_at!.getTime())
+}
+
+/**
+ * When the last token of a claimed registration expires, or there can be none any more; undefined where a provider can
+ * vouch for it again.
+ */
+export function accessEnd(registration: Claimed, lifetimes: TokenLifetimes): Date | undefined {
+  if (registration.issuer) return undefined
+  const minted = registration.claim_token_used_at ? accessSeconds(lifetimes) * 1000 : 0
+  return new Date(fetchableUntil(registration) + minted)
 }
 
 /** An attempt as the claim page loads it by the token in the person's link. */
@@ -129,6 +143,11 @@ export function decidePage<Claim extends PageClaim>(
 export function normalizeUserCode(text: string): string | undefined {
   const code = text.normalize('NFKC').replace(/[\s\p{Cf}\p{P}`−]/gu, '')
   return /^[0-9]{6}$/.test(code) ? code : undefined
+}
+
+/** For how long an agent without a provider can go on from its first access. */
+export function accessSeconds(lifetimes: TokenLifetimes): number {
+  return lifetimes.ASSERTION_TTL_SECONDS + lifetimes.ACCESS_TOKEN_TTL_SECONDS
 }
 
 export type AssertionClaimReason = 'unknown' | 'over' | 'claimed_or_in_flight'

@@ -57,5 +57,5 @@ export function shownEmail(email: string): string {
 export function maskEmail(email: string): string {
   const [local = '', domain = ''] = shownEmail(email).split('@')
   const dot = domain.lastIndexOf('.')
-  return `${[...local][0]}•••@${domain[0]}•••${domain.slice(dot)}`
+  return `${[...local][0]}•••@${[...domain][0]}•••${domain.slice(dot)}`
 }

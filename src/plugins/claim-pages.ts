@@ -2,7 +2,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { claimPath } from '../domain/ceremony.js'
-import type { PageReason, Person } from '../domain/claim.js'
+import { accessEnd, accessSeconds, type PageReason, type Person } from '../domain/claim.js'
 import { maskEmail } from '../domain/login-hint.js'
 import { areNeighbours } from '../domain/network.js'
 import { grantableScopes } from '../domain/scope.js'
@@ -68,8 +68,10 @@ export default fp(
             : undefined
         const told = reason === 'already_done' || reason === 'declined'
         const agent = told && claim ? inWords(claim) : undefined
+        const end = reason === 'already_done' && claim && accessEnd(claim.registration, config)
+        const over = end && end <= claim.now
         const return_to = claimPath(token)
-        return await this.page('claim-over', { person, reason, hinted, agent, return_to })
+        return await this.page('claim-over', { person, reason, hinted, agent, over, return_to })
       },
     )
 
@@ -79,7 +81,7 @@ export default fp(
         kind: agentKind(registration.registration_type),
         provider: provider && { name: provider.name, host: host(provider.issuer) },
         scopes: granted.map((name) => ({ name, words: config.SCOPES[name] })),
-        lifetime: duration(config.ASSERTION_TTL_SECONDS + config.ACCESS_TOKEN_TTL_SECONDS),
+        lifetime: duration(accessSeconds(config)),
       }
     }
   },

@@ -1,8 +1,16 @@
 /** What a person sees of the agents they allowed. */
 import { sql } from 'kysely'
 import { recordAudit } from './audit-events.js'
+import { issuerActive } from './registrations.js'
 import type { Database, DatabaseTransaction } from './tables.js'
 import { dbNow } from './time.js'
+
+interface LinkedAgentsQuery {
+  id?: string
+  live?: boolean
+  usedSince?: Date
+  limit: number
+}
 
 export interface LinkedAgent {
   id: string
@@ -12,20 +20,32 @@ export interface LinkedAgent {
   claimed_at: Date
   revoked_at: Date | null
   set_aside_at: Date | null
+  claim_expires_at: Date | null
+  claim_token_used_at: Date | null
+  issuer_active: boolean
   /** From the trust list. */
   provider_name: string | null
   last_token_at: Date | null
+  asked_from: string | null
 }
 
-/** Newest first; with `id` that one only, when it is the person's; with `live` none that has ended. */
+/**
+ * First those that may still do something, so that no number of others hides one: not revoked, and with a provider or first
+ * used after `usedSince`. Then the newest. With `id` that one only, when it is the person's; with `live` none that was revoked.
+ */
 export async function listLinkedAgents(
   db: Database,
   userId: string,
-  { id, live = false, limit }: { id?: string; live?: boolean; limit: number },
+  { id, live = false, usedSince, limit }: LinkedAgentsQuery,
 ): Promise<LinkedAgent[]> {
   const lastToken = sql<Date | null>`(select occurred_at from audit_events
     where audit_events.registration_id = registrations.id and event = 'token.issued'
     order by audit_events.id desc limit 1)`
+  const askedFrom = sql<string | null>`coalesce((select requested_from from claim_attempts
+    where claim_attempts.registration_id = registrations.id and confirmed_at is not null
+    order by requested_at desc limit 1), created_from)`
+  const mayAct = sql`(revoked_at is null and (registrations.issuer is not null
+    or claim_token_used_at is null or claim_token_used_at > ${usedSince ?? null}::timestamptz))`
   const rows = await db
     .selectFrom('registrations')
     .leftJoin('issuers', 'issuers.issuer', 'registrations.issuer')
@@ -41,9 +61,14 @@ export async function listLinkedAgents(
       'claimed_at',
       'revoked_at',
       'set_aside_at',
+      'claim_expires_at',
+      'claim_token_used_at',
+      issuerActive.as('issuer_active'),
       'issuers.name as provider_name',
       lastToken.as('last_token_at'),
+      askedFrom.as('asked_from'),
     ])
+    .$if(usedSince !== undefined, (query) => query.orderBy(mayAct, 'desc'))
     .orderBy('claimed_at', 'desc')
     .limit(limit)
     .execute()

@@ -1,6 +1,7 @@
 /** Your agents: what a person allowed, what became of it, and the end of it. */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import type { Person } from '../domain/claim.js'
+import type { Static } from '@sinclair/typebox'
+import { accessEnd, accessSeconds, CLAIM_TOKEN_GRACE_MS, type Person } from '../domain/claim.js'
 import { loginPath } from '../domain/return-to.js'
 import { grantableScopes } from '../domain/scope.js'
 import { agentEvent, host, moment, when } from '../domain/words.js'
@@ -28,7 +29,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const person = await request.person()
     if (!person) return reply.seeOther(loginPath('/agents'))
     const now = new Date()
-    const linked = await listLinkedAgents(db, person.user_id, { limit: MOST_AGENTS })
+    const usedSince = tokensSince(now)
+    const linked = await listLinkedAgents(db, person.user_id, { usedSince, limit: MOST_AGENTS })
     const agents = linked.map((agent) => inWords(agent, now))
     return await reply.page('agents', {
       person,
@@ -60,7 +62,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       schema: { body: RevokeAgentsBody },
       preHandler: [
         async (request, reply) => {
-          if (!(await request.person())) return reply.seeOther(loginPath('/agents'))
+          const { registration_id } = request.body as Static<typeof RevokeAgentsBody>
+          // Signed in again, the person is told that nothing was revoked.
+          if (!(await request.person()))
+            return reply.seeOther(loginPath(`/agents?ended=${registration_id ?? 'all'}`))
         },
         app.csrfProtection,
       ],
@@ -79,20 +84,26 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     },
   )
 
+  /** Who was first used before it has no token left. */
+  const tokensSince = (now: Date) =>
+    new Date(now.getTime() - accessSeconds(config) * 1000 - CLAIM_TOKEN_GRACE_MS)
+
   /** Says what is so, never what the address says: whoever makes up an `ended` learns, and tells, nothing. */
   async function notice({ user_id }: Person, ended: string | undefined, now: Date) {
     if (ended === undefined) return undefined
     if (ended === 'all') {
-      const [live] = await listLinkedAgents(db, user_id, { live: true, limit: 1 })
-      return live ? undefined : 'Done: no agent acts for you any more.'
+      const usedSince = tokensSince(now)
+      const [live] = await listLinkedAgents(db, user_id, { live: true, usedSince, limit: 1 })
+      return live && !inWords(live, now).ended
+        ? 'Not done yet: not all your agents were revoked. If you still want that, press Revoke.'
+        : 'Done: no agent acts for you any more.'
     }
     const [agent] = await listLinkedAgents(db, user_id, { id: ended, limit: 1 })
-    if (!agent?.revoked_at) return undefined
-    const { provider, linked } = inWords(agent, now)
-    const which = provider
-      ? `of \u2068${provider.name}\u2069, linked ${linked.ago},`
-      : `linked with a code ${linked.ago}`
-    return `Done: the agent ${which} can do nothing any more.`
+    if (!agent) return undefined
+    const { provider, linked, from, ended: end } = inWords(agent, now)
+    const which = `${provider ? `of \u2068${provider.name}\u2069` : 'linked with a code'} ${linked.ago}, asked from ${from},`
+    if (end) return `Done: the agent ${which} can do nothing any more.`
+    return `Not done yet: the agent ${which} was not revoked. If you still want that, press Revoke.`
   }
 
   /** One by one: of very many each is ended on its own, whatever becomes of the rest. */
@@ -121,7 +132,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   }
 
   function inWords(agent: LinkedAgent, now: Date) {
-    const { id, provider_name, issuer, revoked_at, set_aside_at } = agent
+    const { id, provider_name, issuer, set_aside_at } = agent
+    const end = agent.revoked_at ?? accessEnd(agent, config)
     const granted = grantableScopes(Object.keys(config.SCOPES), agent.scopes)
     return {
       id,
@@ -129,8 +141,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       scopes: granted.map((scope) => config.SCOPES[scope]),
       linked: when(agent.claimed_at, now),
       used: agent.last_token_at ? when(agent.last_token_at, now) : undefined,
-      ended: revoked_at ? when(revoked_at, now) : undefined,
+      from: agent.asked_from ?? 'an unknown address',
+      ended: end && end <= now ? when(end, now) : undefined,
       set_aside: set_aside_at !== null,
+      refused_provider: !agent.issuer_active,
     }
   }
 }

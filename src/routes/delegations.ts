@@ -1,5 +1,6 @@
 /** Providers that spoke for a person before the person ever signed in here: each waits for a yes or a no. */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import type { Static } from '@sinclair/typebox'
 import { loginPath, safeReturnTo } from '../domain/return-to.js'
 import { host, moment } from '../domain/words.js'
 import { invalidRequest } from '../errors.js'
@@ -31,7 +32,9 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       schema: { body: DelegationBody },
       preHandler: [
         async (request, reply) => {
-          if (!(await request.person())?.fresh) return reply.seeOther('/login')
+          const { return_to } = request.body as Static<typeof DelegationBody>
+          if (!(await request.person())?.fresh)
+            return reply.seeOther(loginPath(safeReturnTo(return_to)))
         },
         app.csrfProtection,
       ],

@@ -48,6 +48,8 @@ const PAGES: [template: string, data: object][] = [
   ['claim-over', over('wrong_account')],
   ['claim-over', over('already_done')],
   ['claim-over', over('declined')],
+  ['claim-over', { ...over('already_done'), over: true }],
+  ['claim-over', { ...over('wrong_account'), person: { email: null } }],
   [
     'agents',
     {
@@ -55,6 +57,7 @@ const PAGES: [template: string, data: object][] = [
       more: true,
       live: [
         { ...linked, used: when, set_aside: true },
+        { ...linked, refused_provider: true },
         { ...linked, provider: undefined },
       ],
       ended: [{ ...linked, ended: when }],

@@ -180,19 +180,20 @@ test('after a revocation the page says what is so, whatever its address claims',
   const [one, two] = [await linked(heidi), await linked(heidi)]
   const stepUp = (await present(app, P.idJag(someone('heidi')))).json()
   await confirm(heidi, stepUp.claim)
-  for (const ended of [one.registration_id, 'all', 'reg_unknown', 'x'])
-    t.equal(await shown(ended), undefined, 'nothing was ended')
+  for (const ended of ['reg_unknown', 'x']) t.equal(await shown(ended), undefined)
+  for (const ended of [one.registration_id, 'all']) t.match(await shown(ended), /^Not done yet: /)
 
   const page = await heidi.get('/agents')
   t.equal(notice(page.body), undefined)
   t.match(page.body, /<details>\s*<summary>Revoke all 3<\/summary>\s*<form/, 'a second step')
   const form = { registration_id: one.registration_id }
   const after = await heidi.follow(heidi.submit(REVOKE, form))
-  const words = 'Done: the agent linked with a code just now can do nothing any more.'
+  const words =
+    'Done: the agent linked with a code just now, asked from 127.0.0.1, can do nothing any more.'
   t.equal(notice(after.body), words)
   t.match(after.body, `<title>${words} · `)
   t.match(after.body, /<p class="done" role="status" tabindex="-1" autofocus>/)
-  t.equal(await shown(two.registration_id), undefined, 'that one lives')
+  t.match(await shown(two.registration_id), /^Not done yet: /, 'that one lives')
   t.equal(
     await shown(one.registration_id, await Person.signedIn(app, 'ivan@example.com')),
     undefined,
@@ -200,12 +201,103 @@ test('after a revocation the page says what is so, whatever its address claims',
 
   await heidi.get('/agents')
   const of = await heidi.follow(heidi.submit(REVOKE, { registration_id: stepUp.registration_id }))
-  t.match(notice(of.body), /^Done: the agent of \u2068Agents &amp; [^]*\u2069, linked just now,/)
+  t.match(notice(of.body), /^Done: the agent of \u2068Agents &amp; [^]*\u2069 just now, asked from/)
   const all = await heidi.follow(heidi.submit(REVOKE, { all: 'all' }))
   t.equal(notice(all.body), 'Done: no agent acts for you any more.')
   for (const ended of ['', '<script>', 'a b', 'x'.repeat(65)])
     t.equal((await heidi.get(`/agents?ended=${encodeURIComponent(ended)}`)).statusCode, 400)
   t.equal((await heidi.get('/agents?ended=a&ended=b')).statusCode, 400)
+})
+
+test('who had been signed out is told that nothing was revoked', async (t) => {
+  const lea = await Person.signedIn(app, 'lea@example.com')
+  const { registration_id, access_token } = await linked(lea)
+  await lea.get('/agents')
+  for (const form of [{ registration_id }, { all: 'all' }]) {
+    await rows(
+      `delete from sessions where user_id = (select id from users where email = $1)`,
+      lea.email,
+    )
+    const { headers } = await lea.submit(REVOKE, form)
+    const ended = 'all' in form ? 'all' : registration_id
+    t.equal(headers.location, `http://localhost:8000/login?return_to=%2Fagents%3Fended%3D${ended}`)
+    t.equal((await callApi(app, access_token)).statusCode, 200)
+    await lea.get('/login')
+    const again = { email: lea.email, return_to: `/agents?ended=${ended}` }
+    const after = await lea.follow(lea.submit('/login', again))
+    t.match(after.body, /role="status"[^>]*>Not done yet: [^<]*press Revoke\./)
+  }
+})
+
+test('two agents without a name are told apart by where they asked from', async (t) => {
+  const max = await Person.signedIn(app, 'max@example.com')
+  const strange = await linked(max)
+  await linked(max)
+  const from = 'update claim_attempts set requested_from = $1 where registration_id = $2'
+  await rows(from, '203.0.113.7', strange.registration_id)
+  const { body } = await max.get('/agents')
+  t.match(body, '<dt>Asked from</dt><dd>203.0.113.7</dd>')
+  t.match(body, '<dt>Asked from</dt><dd>127.0.0.1</dd>')
+  t.match(
+    body,
+    /<button>Revoke<span class="hidden"> the agent linked [^<]*, asked from 203\.0\.113\.7</,
+  )
+})
+
+test('no number of agents that have ended hides one that acts', async (t) => {
+  const nina = await Person.signedIn(app, 'nina@example.com')
+  const { registration_id } = await linked(nina)
+  await rows(
+    `insert into registrations (id, registration_type, user_id, claim_token_hash, claim_expires_at,
+       claim_token_used_at, claimed_at, revoked_at)
+     select 'reg_nina' || i, 'service_auth', user_id, sha256(i::text::bytea), now(), now() - interval '3 hours',
+       now() + interval '1 s', case when i % 2 = 0 then now() end
+     from registrations, generate_series(1, 210) as i where id = $1`,
+    registration_id,
+  )
+  const { body } = await nina.get('/agents')
+  t.match(body, `<input type="hidden" name="registration_id" value="${registration_id}">`)
+  t.equal(body.match(/<section class="agent">/g)?.length, 1)
+  t.match(body, 'Older ones are not shown.')
+  t.match((await history(nina, 'reg_nina1')).body, 'It can do nothing any more.')
+})
+
+test('an agent whose time is over has ended, and so has one that never fetched its access', async (t) => {
+  const otto = await Person.signedIn(app, 'otto@example.com')
+  const used = await linked(otto)
+  const { registration_id, claim } = await registerFor(app, otto.email)
+  t.equal((await confirm(otto, claim)).statusCode, 303)
+  const live = async () =>
+    (await otto.get('/agents')).body.match(/<section class="agent">/g)?.length
+  const age = (id: string, hours: number) =>
+    rows(
+      `update registrations set claimed_at = claimed_at - $2 * interval '1 hour', claim_expires_at = claim_expires_at
+         - $2 * interval '1 hour', claim_token_used_at = claim_token_used_at - $2 * interval '1 hour' where id = $1`,
+      id,
+      hours,
+    )
+  t.equal(await live(), 2)
+  await age(used.registration_id, 2)
+  t.equal(await live(), 2, 'within the minute in which it may fetch again')
+  await age(used.registration_id, 1)
+  t.equal(await live(), 1)
+  await age(registration_id, 23)
+  t.equal(await live(), 1, 'it could still fetch')
+  await age(registration_id, 1)
+  t.equal(await live(), undefined)
+  const link = await otto.openClaim(linkToken(claim))
+  t.match(link, { statusCode: 200, body: /<h1>Done, and over by now<[^]*<dt>It could</ })
+})
+
+test('an agent whose provider is switched off says that it can do nothing', async (t) => {
+  const pia = await Person.signedIn(app, 'pia@example.com')
+  const stepUp = (await present(app, P.idJag(someone('pia')))).json()
+  await confirm(pia, stepUp.claim)
+  const words = 'its provider is not accepted here at present'
+  t.notMatch((await pia.get('/agents')).body, words)
+  await rows('update issuers set disabled_at = now()')
+  t.teardown(() => rows('update issuers set disabled_at = null'))
+  t.match((await pia.get('/agents')).body, words)
 })
 
 test('a long history is cut, and says so', async (t) => {

@@ -75,7 +75,7 @@ test('after the code the page shows what the agent can do, for how long, and whe
     'An agent that named your email address',
     '<dt>It can now</dt>',
     'Change your data <small><code>api.write</code>',
-    '2 hours, then it has to ask you again',
+    '2 hours once it starts, then it has to ask you again',
     `href="${ISSUER}/agents"`,
   ])
     t.match(done.body, words)

@@ -71,7 +71,7 @@ test('WEB-04, WEB-12, 8628-09: the page says who asks what, and opening it chang
     'At <strong><bdi>Example API</bdi></strong>:',
     'Read your data <small><code>api.read</code>',
     'Change your data <small><code>api.write</code>',
-    '2 hours, then it has to ask you again',
+    '2 hours once it starts, then it has to ask you again',
     'This is the first agent for your account.',
     'If you did not start this, decline.',
     'value="authorize"',
