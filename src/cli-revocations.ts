@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { inTransaction } from './database.js'
 import { endBatch, type Batch, type Ended } from './repositories/revocation-batches.js'
-import { lockSubject, removeDelegation, type Subject } from './repositories/delegations.js'
+import { lockSubject, removeDelegation } from './repositories/delegations.js'
 import { revokeById, type Details } from './repositories/revocations.js'
 import type { Database, DatabaseTransaction } from './repositories/tables.js'
 
@@ -57,18 +57,17 @@ async function endInTurn(db: Database, batch: Batch, details: Details): Promise<
       ended.left += 1
     }
   }
-  for (const of of batch.subjects) await take('delegations', (tx) => endDelegation(tx, of, details))
+  for (const of of batch.subjects)
+    await take('delegations', async (tx) => {
+      await lockSubject(tx, of)
+      return await removeDelegation(tx, of, { details }, batch.user_id)
+    })
   for (const id of batch.ids)
     await take('registrations', async (tx) => (await revokeById(tx, id, details)) === 'revoked')
   return ended
 }
 
 type Work = (tx: DatabaseTransaction) => Promise<boolean>
-
-async function endDelegation(tx: DatabaseTransaction, of: Subject, details: Details) {
-  await lockSubject(tx, of)
-  return await removeDelegation(tx, of, { details })
-}
 
 /** Of work that is done whole or not at all. */
 export async function retried<Result>(work: () => Promise<Result>, tries = 5): Promise<Result> {

@@ -11,6 +11,7 @@ import {
   poll,
   registerAnonymous,
   registerFor,
+  RESOURCE,
   SECRET,
   testApp,
   testReplica,
@@ -269,4 +270,21 @@ test('one that is locked for long is waited for', async (t) => {
   await lock.query('rollback')
   lock.release()
   t.match(await revoked, { code: 0 })
+})
+
+test('one that waits for a person ends without a provider’s word for somebody else', async (t) => {
+  const own = await testApp(t)
+  const { app, pool } = own
+  const P = await testProvider(t)
+  await P.trust(pool)
+  await Person.signedIn(app, 'ann@example.com')
+  const waiting = (
+    await present(app, P.idJag({ ...someone('ann'), sub: 'shared', aud: RESOURCE }))
+  ).json()
+  const bobs = await present(app, P.idJag({ ...someone('bob'), sub: 'shared' }))
+  t.equal(bobs.statusCode, 200)
+  const registrar = commands(own, addRegistrationCommands)
+  t.equal((await registrar('registrations', 'revoke', waiting.registration_id)).code, 0)
+  t.equal((await poll(app, waiting.claim_token)).json().error, 'access_denied')
+  t.equal((await present(app, P.idJag({ ...someone('bob'), sub: 'shared' }))).statusCode, 200)
 })

@@ -14,6 +14,7 @@ import {
   poll,
   registerAnonymous,
   registerFor,
+  RESOURCE,
   SECRET,
   testApp,
   testReplica,
@@ -261,4 +262,23 @@ test('of very many registrations and events nothing is left out', async (t) => {
     await count(pool, `audit_events where details = '{"jti":"x"}'`),
     5000 - Math.floor(5000 / 14),
   )
+})
+
+test('who is forgotten takes no provider’s word for somebody else along', async (t) => {
+  const own = await testApp(t)
+  const { app, pool } = own
+  const P = await testProvider(t)
+  await P.trust(pool)
+  await Person.signedIn(app, ALICE)
+  const shared = { sub: 'shared', email: ALICE }
+  const waiting = (await present(app, P.idJag({ ...shared, aud: RESOURCE }))).json()
+  const bobs = await present(app, P.idJag({ ...shared, email: 'bob@example.com' }))
+  t.equal(bobs.statusCode, 200)
+  const registrar = commands(own, addUserCommands)
+  const { stdout } = await registrar('users', 'forget', ALICE, '--yes')
+  t.match(JSON.parse(stdout), { registrations: 1, delegations: 0 })
+  t.equal((await poll(app, waiting.claim_token)).json().error, 'access_denied')
+  t.equal((await exchange(app, bobs.json().identity_assertion)).statusCode, 200)
+  const again = await present(app, P.idJag({ ...shared, email: 'bob@example.com' }))
+  t.equal(again.statusCode, 200)
 })

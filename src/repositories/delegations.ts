@@ -92,16 +92,18 @@ export async function knowsProvider(
   return row !== undefined
 }
 
-/** From now on the provider's word for the subject is no longer enough: its person is asked again. */
+/** From now on the provider's word for the subject, as one user if given, is no longer enough: its person is asked again. */
 export async function removeDelegation(
   db: DatabaseTransaction,
   { issuer, subject }: Subject,
   audit: Pick<AuditEntry, 'address' | 'details'>,
+  ofUser?: string,
 ): Promise<boolean> {
   const removed = await db
     .deleteFrom('delegations')
     .where('issuer', '=', issuer)
     .where('subject', '=', subject)
+    .$if(ofUser !== undefined, (query) => query.where('user_id', '=', ofUser!))
     .returning('user_id')
     .executeTakeFirst()
   if (removed) await recordAudit(db, { event: 'delegation.removed', ...removed, ...audit })

@@ -32,7 +32,7 @@ const IMPERSONAL = [
 /** Those that live and ask for the person, and for nobody else since. */
 export async function* askingFor(db: Database, person: Erased): AsyncGenerator<Batch, void> {
   for await (const rows of batches(db, sql`${asks(person)} and revoked_at is null`))
-    yield { ids: rows.map(({ id }) => id), subjects: subjectsOf(rows) }
+    yield { ids: rows.map(({ id }) => id), subjects: subjectsOf(rows), user_id: person.user_id }
 }
 
 /** Wants their registrations, and those that ask for them, ended. */

@@ -13,6 +13,8 @@ export interface Batch {
   ids: string[]
   /** What their providers said of whom, and whom else providers must not speak for any more. */
   subjects: Subject[]
+  /** The one whom providers must not speak for by these subjects; absent: anybody. */
+  user_id?: string
 }
 
 export interface Ended {
@@ -24,12 +26,12 @@ export interface Ended {
 
 export async function endBatch(
   db: DatabaseTransaction,
-  { ids, subjects }: Batch,
+  { ids, subjects, user_id: of }: Batch,
   details: Details,
 ): Promise<Ended> {
   const locked = await tryLockSubjects(db, subjects)
-  const delegations = await removeFree(db, locked)
-  const held = await remaining(db, locked)
+  const delegations = await removeFree(db, locked, of)
+  const held = await remaining(db, locked, of)
   const free = without(locked, held)
   const revoked = await revokeFree(db, ids, free)
   await recordAudit(
@@ -41,7 +43,7 @@ export async function endBatch(
     })),
     ...revoked.map((row) => revocation(row, details)),
   )
-  const left = (await countLive(db, ids)) + (await remaining(db, subjects)).length
+  const left = (await countLive(db, ids)) + (await remaining(db, subjects, of)).length
   return { registrations: revoked.length, delegations: delegations.length, left }
 }
 
@@ -58,19 +60,23 @@ async function tryLockSubjects(db: DatabaseTransaction, subjects: Subject[]): Pr
 async function removeFree(
   db: DatabaseTransaction,
   subjects: Subject[],
+  userId: string | undefined,
 ): Promise<{ user_id: string }[]> {
   const { rows } = await sql<{ user_id: string }>`
     delete from delegations where ctid = any (array(
-      select ctid from delegations where (issuer, subject) in (select issuer, subject from ${table(subjects)})
+      select ctid from delegations where ${standFor(subjects, userId)}
       for update skip locked))
     returning user_id`.execute(db)
   return rows
 }
 
-async function remaining(db: DatabaseTransaction, subjects: Subject[]): Promise<Subject[]> {
+async function remaining(
+  db: DatabaseTransaction,
+  subjects: Subject[],
+  userId: string | undefined,
+): Promise<Subject[]> {
   const { rows } = await sql<Subject>`
-    select issuer, subject from delegations
-    where (issuer, subject) in (select issuer, subject from ${table(subjects)})`.execute(db)
+    select issuer, subject from delegations where ${standFor(subjects, userId)}`.execute(db)
   return rows
 }
 
@@ -97,6 +103,11 @@ async function countLive(db: DatabaseTransaction, ids: string[]): Promise<number
     .where('revoked_at', 'is', null)
     .executeTakeFirstOrThrow()
   return live
+}
+
+function standFor(subjects: Subject[], userId: string | undefined): RawBuilder<boolean> {
+  const whose = userId === undefined ? sql`true` : sql`user_id = ${userId}`
+  return sql`(issuer, subject) in (select issuer, subject from ${table(subjects)}) and ${whose}`
 }
 
 function table(subjects: Subject[]): RawBuilder<unknown> {

@@ -48,7 +48,7 @@ export async function* targets(
       )
       if (rows.length === 0) break
       after = rows.at(-1)!.id
-      yield { ids: rows.map(({ id }) => id), subjects: subjectsOf(rows) }
+      yield { ids: rows.map(({ id }) => id), subjects: subjectsOf(rows), ...personOf(target) }
     }
   }
 }
@@ -62,6 +62,11 @@ export function subjectsOf(rows: Nullable<Subject>[]): Subject[] {
     if (issuer !== null && subject !== null)
       known.set(JSON.stringify([issuer, subject]), { issuer, subject })
   return [...known.values()]
+}
+
+/** Another user whom the same subject stands for by now is not meant. */
+function personOf(target: Target): { user_id?: string } {
+  return 'user_id' in target ? { user_id: target.user_id } : {}
 }
 
 async function* delegated(db: Database, target: Target, began: string) {
@@ -82,7 +87,7 @@ async function* delegated(db: Database, target: Target, began: string) {
       order by issuer, subject limit ${BATCH}`.execute(db)
     if (rows.length === 0) return
     after = rows.at(-1)!
-    yield { ids: [], subjects: rows }
+    yield { ids: [], subjects: rows, ...personOf(target) }
   }
 }
 

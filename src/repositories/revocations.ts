@@ -13,8 +13,8 @@ class SerializationFailure extends Error {
 }
 
 /**
- * Ends one registration, everything minted for it, and its provider's delegation, or the provider's next assertion would
- * bring it back.
+ * Ends one registration, everything minted for it, and its provider's delegation for the person that it is of, or waits
+ * for: the provider's next assertion would bring it back.
  * @throws when it became a subject's meanwhile, whose lock has to come first.
  */
 export async function revokeById(
@@ -30,7 +30,8 @@ export async function revokeById(
     found = await findStanding(db, id)
   }
   if (!found || found.revoked_at) return 'over'
-  if (subject) await removeDelegation(db, subject, { details })
+  const person = found.user_id ?? found.pinned_user_id
+  if (subject && person !== null) await removeDelegation(db, subject, { details }, person)
   const revoked = await db
     .updateTable('registrations')
     .set({ revoked_at: dbNow, generation: sql`generation + 1` })
@@ -48,7 +49,14 @@ export async function revokeById(
 async function findStanding(db: DatabaseTransaction, id: string) {
   return await db
     .selectFrom('registrations')
-    .select(['issuer', 'subject', 'revoked_at'])
+    .select([
+      'issuer',
+      'subject',
+      'user_id',
+      'revoked_at',
+      sql<string | null>`(select pinned_user_id from claim_attempts
+        where registration_id = registrations.id and superseded_at is null)`.as('pinned_user_id'),
+    ])
     .where('id', '=', id)
     .executeTakeFirst()
 }

@@ -125,7 +125,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         await lockSubject(tx, of)
         // Looked at again: the subject may have become another user's since.
         const [still] = await listLinkedAgents(tx, user_id, { id, live: true, limit: 1 })
-        if (still) await removeDelegation(tx, of, { address, details: BY_PERSON })
+        if (still) await removeDelegation(tx, of, { address, details: BY_PERSON }, user_id)
       }
       await revokeRegistration(tx, id, { user_id, address, details: BY_PERSON })
     })

@@ -7,6 +7,7 @@ import {
   poll,
   registerAnonymous,
   registerFor,
+  RESOURCE,
   testApp,
 } from '../fixtures/app.js'
 import { claimWith, confirm, isRefused, present, renew, someone } from '../fixtures/assertions.js'
@@ -317,4 +318,19 @@ test('signing out everywhere is one button beside signing out here', async (t) =
     (await kim.get('/agents')).body,
     /action="[^"]*\/logout"[^]*<button>Sign out<\/button>\s*<button name="all" value="all">Sign out everywhere</,
   )
+})
+
+test('ending an agent leaves a provider’s word for somebody else as it is', async (t) => {
+  const rita = await Person.signedIn(app, 'rita@example.com')
+  const shared = { sub: 'shared', email: rita.email }
+  const stepUp = (await present(app, P.idJag({ ...shared, aud: RESOURCE }))).json()
+  const first = await present(app, P.idJag({ ...shared, email: 'saul@example.com' }))
+  t.equal(first.statusCode, 200, 'nobody has that address: the subject stands for them')
+  t.equal((await confirm(rita, stepUp.claim)).statusCode, 303, 'and from now on for her')
+  const saul = await Person.signedIn(app, 'saul@example.com')
+  await saul.get('/agents')
+  const form = { registration_id: first.json().registration_id }
+  t.equal((await saul.submit(REVOKE, form)).statusCode, 303)
+  t.equal((await exchange(app, first.json().identity_assertion)).json().error, 'invalid_grant')
+  t.equal((await present(app, P.idJag({ ...shared, aud: RESOURCE }))).statusCode, 200)
 })
