@@ -33,6 +33,8 @@ export type SignInReason =
   | 'away'
   /** The answer does not hold: signature, issuer, nonce, age. */
   | 'unverified'
+  /** The same, or so the browser says. */
+  | 'rejected'
   /** The provider does not accept what the operator configured. */
   | 'misconfigured'
 
@@ -60,6 +62,11 @@ export const SIGN_IN_FAILURES: Record<
     status: 400,
     title: 'This sign-in could not be verified',
     text: 'What came back does not fit what was asked. Nothing was changed.',
+  },
+  rejected: {
+    status: 400,
+    title: 'Sign-in is not set up right',
+    text: 'The provider refused what it was asked. Please tell whoever runs this service.',
   },
   misconfigured: {
     status: 500,

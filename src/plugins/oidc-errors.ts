@@ -36,7 +36,7 @@ const BY_REDIRECT = new Map<string, SignInReason>([
 export function reasonOf(error: unknown): SignInReason {
   if (error instanceof SignInError) return error.reason
   if (error instanceof client.AuthorizationResponseError)
-    return BY_REDIRECT.get(error.error) ?? 'misconfigured'
+    return BY_REDIRECT.get(error.error) ?? 'rejected'
   if (error instanceof client.ResponseBodyError) {
     if (error.status >= 500) return 'away'
     return error.error === 'invalid_grant' ? 'not_ours' : 'misconfigured'

@@ -21,6 +21,8 @@ const AWAY = {
   headers: { 'retry-after': '5' },
   body: /<h1>Sign-in does not answer/,
 }
+/** Whoever writes such an address calls no operator. */
+const REJECTED = { statusCode: 400, body: /<h1>Sign-in is not set up right/ }
 const WRONG = { statusCode: 500, body: /<h1>Sign-in is not set up right/ }
 
 /** To the provider and back, up to the callback's path. */
@@ -177,9 +179,9 @@ test('who cancels at the provider is told so, and may try again; nothing it says
     access_denied: { statusCode: 403 },
     temporarily_unavailable: AWAY,
     server_error: AWAY,
-    invalid_scope: WRONG,
-    '<script>alert(1)</script>': WRONG,
-    toString: WRONG,
+    invalid_scope: REJECTED,
+    '<script>alert(1)</script>': REJECTED,
+    toString: REJECTED,
   })) {
     const again = alice()
     const away = new URL((await again.get('/login')).headers.location!)
