@@ -86,13 +86,14 @@ async function moveEmail(
     .execute()
 }
 
-/** Whether an agent was linked to this account before. */
+/** Whether an agent was linked to this account before, by its person or with their consent. */
 export async function hasLinkedAgent(db: Database, userId: string): Promise<boolean> {
   const row = await db
     .selectFrom('registrations')
     .select('id')
     .where('user_id', '=', userId)
     .where('claimed_at', 'is not', null)
+    .where('set_aside_at', 'is', null)
     .limit(1)
     .executeTakeFirst()
   return row !== undefined

@@ -4,6 +4,7 @@ import {
   callApi,
   exchange,
   ISSUER,
+  linkToken,
   poll,
   registerAnonymous,
   registerFor,
@@ -216,4 +217,25 @@ test('each one waits for its own answer, whatever its name', async (t) => {
   t.equal((await ed.get('/delegations')).statusCode, 200)
   const anonymous = await new Person(app, '').get('/delegations')
   t.match(anonymous.headers.location, `${ISSUER}/login`)
+})
+
+test('PRF-27: what strangers put into the account before its person came is no agent of theirs, nor its provider', async (t) => {
+  await hijacked('zed')
+  const zed = await Person.signedIn(app, 'zed@example.com')
+  const { claim } = await registerFor(app, zed.email)
+  t.match((await zed.openClaim(linkToken(claim))).body, 'This is the first agent for your account.')
+  const again = (await present(app, P.idJag(someone('zed')))).json()
+  t.match((await zed.openClaim(linkToken(again.claim))).body, 'was never linked to your account.')
+})
+
+test('who signed in too long ago decides nothing, and comes back to what waited', async (t) => {
+  const { identity_assertion } = await hijacked('fay')
+  const fay = await Person.signedIn(app, 'fay@example.com')
+  const [form] = forms((await fay.get('/delegations?return_to=/claim')).body)
+  await pool.query(`update sessions set created_at = created_at - interval '2 hours'`)
+  const { statusCode, headers } = await fay.submit('/delegations', { ...form!, decision: 'keep' })
+  t.equal(statusCode, 303)
+  t.equal(headers.location, `${ISSUER}/login?return_to=%2Fclaim`)
+  t.match(await delegation('fay'), { set_aside_at: Date })
+  t.equal((await exchange(app, identity_assertion)).json().error, 'invalid_grant')
 })
