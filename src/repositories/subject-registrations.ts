@@ -68,10 +68,12 @@ export async function bindSubject(
     : await putBound(db, row)
   const { id: registration_id } = registration
   if (bound && !created) await supersedeUnconfirmed(db, registration_id)
-  await recordAudit(db, ...(created ? [creation(registration_id, row)] : []), {
+  const { user_id, created_from: address } = row
+  await recordAudit(db, ...(created ? [{ ...creation(registration_id, row), user_id }] : []), {
     event: 'assertion.issued',
     registration_id,
-    address: row.created_from,
+    user_id,
+    address,
   })
   return registration
 }
