@@ -74,15 +74,12 @@ export async function lockByClaimToken(
     .execute()
 }
 
-/**
- * Marks the claim token's first success, after which nobody polls; false once the grace after it is over or the
- * registration is revoked.
- */
+/** Marks the claim token's first success, after which nobody polls, unless the grace after it is over, or all is. */
 export async function useClaimToken(
   db: DatabaseTransaction,
   id: string,
   graceMs: number,
-): Promise<boolean> {
+): Promise<'used' | 'spent' | 'revoked'> {
   const { numUpdatedRows } = await db
     .updateTable('registrations')
     .set({ claim_token_used_at: sql`coalesce(claim_token_used_at, now())` })
@@ -97,5 +94,11 @@ export async function useClaimToken(
     )
     .executeTakeFirst()
   await db.deleteFrom('poll_states').where('registration_id', '=', id).execute()
-  return numUpdatedRows === 1n
+  if (numUpdatedRows === 1n) return 'used'
+  const row = await db
+    .selectFrom('registrations')
+    .select('revoked_at')
+    .where('id', '=', id)
+    .executeTakeFirst()
+  return row && !row.revoked_at ? 'spent' : 'revoked'
 }

@@ -111,8 +111,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     if (!decision.ok) throw refusalFor(POLL_REFUSALS, decision.reason)
     const token = accessToken(registration, parameters)
     await app.transaction(async (tx) => {
-      if (!(await useClaimToken(tx, registration.id, CLAIM_TOKEN_GRACE_MS)))
-        throw refusalFor(POLL_REFUSALS, 'spent')
+      const used = await useClaimToken(tx, registration.id, CLAIM_TOKEN_GRACE_MS)
+      if (used !== 'used') throw refusalFor(POLL_REFUSALS, used)
       await recordAudit(
         tx,
         { event: 'assertion.issued', registration_id: registration.id, address },
