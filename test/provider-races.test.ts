@@ -177,3 +177,32 @@ test('a registration that ends while an assertion is about to claim it stays end
   const ended = 'registrations where id = $1 and claimed_at is null and subject is null'
   t.equal(await count(pool, ended, registration_id), 1)
 })
+
+test('C18: of two people whose providers claim one registration at once, the other gets no account', async (t) => {
+  const { pool, P, A, B } = await replicas(t)
+  await rounds(async (name) => {
+    const { claim_token } = await agents.registerAnonymous(A)
+    const names = [`${name}-a`, `${name}-b`]
+    const answers = await Promise.all(
+      [A, B].map((at, i) => claimWith(at, claim_token, P.idJag(someone(names[i]!)))),
+    )
+    t.same(sorted(answers), [200, 409])
+  })
+  t.equal(await count(pool, 'users'), ROUNDS)
+  t.equal(await count(pool, 'delegations'), ROUNDS)
+})
+
+test('a poll that meets a revocation is told of the revocation', async (t) => {
+  const { pool, A } = await replicas(t)
+  const alice = await Person.signedIn(A, 'alice@example.com')
+  const { registration_id, claim_token, claim } = await agents.registerFor(A, alice.email)
+  t.equal((await confirm(alice, claim)).statusCode, 303)
+  const holder = await pool.connect()
+  await holder.query('begin')
+  await holder.query('update registrations set revoked_at = now() where id = $1', [registration_id])
+  const polled = agents.poll(A, claim_token)
+  await blocked(pool)
+  await holder.query('commit')
+  holder.release()
+  t.equal((await polled).json().error, 'access_denied')
+})

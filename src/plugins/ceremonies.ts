@@ -6,11 +6,13 @@ import { wrongCodeHeaders } from '../domain/limits.js'
 import { deriveKey, userCodeMatches } from '../domain/secrets.js'
 import { tooManyCodes, type OAuthError } from '../errors.js'
 import { secondsUntilNextCeremony } from '../repositories/claim-attempts.js'
-import type { DatabaseTransaction } from '../repositories/tables.js'
+import type { Database, DatabaseTransaction } from '../repositories/tables.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
     ceremonies: {
+      /** Counts one more for the hinted address, if there is one, or throws 429. A rollback takes the count back. */
+      count(claimant: Claimant, reply: Pick<FastifyReply, 'limit'>, db: Database): Promise<void>
       mint(claimant: Claimant, address: string): ReturnType<typeof mintCeremony>
       codeMatches(mac: Buffer, attemptId: string, code: string): boolean
       /** Why a registration may not have another one now: 429. Wants it locked. */
@@ -30,6 +32,9 @@ export default fp(
       codeKey: codeKeys[0]!,
     }
     app.decorate('ceremonies', {
+      count: async ({ login_hint }, reply, db) => {
+        if (login_hint !== null) await reply.limit('ceremonies_per_hint', { key: login_hint, db })
+      },
       mint: (claimant, address) => mintCeremony(settings, claimant, address),
       codeMatches: (mac, attemptId, code) => userCodeMatches(codeKeys, mac, attemptId, code),
       refusal: async (tx, registrationId) => {

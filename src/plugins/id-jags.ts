@@ -17,9 +17,11 @@ declare module 'fastify' {
     /** Everything but what spends it. Throws what the caller is told, also that its limit is reached. */
     verifyIdJag(assertion: string, reply: Pick<FastifyReply, 'limit'>): Promise<VerifiedIdJag>
     /**
-     * Spends the assertion and finds its user. A refusal is returned, not thrown: the transaction commits, so that
+     * Locks its subject and spends it. A refusal is returned here and below, not thrown: the transaction commits, so that
      * the assertion stays spent.
      */
+    spendIdJag(tx: DatabaseTransaction, verified: VerifiedIdJag): Promise<OAuthError | undefined>
+    /** Finds the user of one that was spent, or makes one. */
     resolveIdJag(
       tx: DatabaseTransaction,
       verified: VerifiedIdJag,
@@ -100,11 +102,14 @@ export default fp(
       return { ...checked.idJag, issuer, jwt }
     })
 
+    app.decorate('spendIdJag', async (tx, { issuer: { issuer }, subject, jti, exp }) => {
+      const spent = await spendAssertion(tx, 'id-jag', { issuer, subject, jti, exp })
+      return spent ? undefined : refuse('replay_detected', 'This assertion was used before.')
+    })
+
     app.decorate('resolveIdJag', async (tx, verified, address): Promise<Resolution> => {
-      const { jwt, subject, jti, exp } = verified
+      const { jwt, subject } = verified
       const { issuer } = verified.issuer
-      if (!(await spendAssertion(tx, 'id-jag', { issuer, subject, jti, exp })))
-        return refused(refuse('replay_detected', 'This assertion was used before.'))
       const checked = idJags.checkVouched(
         jwt,
         verified.issuer,

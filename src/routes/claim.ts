@@ -108,8 +108,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const tooMany = await ceremonies.refusal(tx, registration.id)
     if (tooMany) throw tooMany
     // Also for the last hint, which was not given again.
-    if (claimant.login_hint !== null)
-      await reply.limit('ceremonies_per_hint', { key: claimant.login_hint, db: tx })
+    await ceremonies.count(claimant, reply, tx)
     const answer = await initiate(tx, registration.id, claimant, reply.request.address)
     return { ok: true, answer }
   }
@@ -132,12 +131,11 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   }
 
   async function claimWithAssertion(tokenHash: Buffer, idJag: string, reply: FastifyReply) {
-    const { address } = reply.request
     // Looked at before the assertion is spent on it, and again under the lock.
     const before = decide(await findByClaimToken(db, tokenHash))
     if (!before.ok) throw await refusal(before.reason, reply)
     const verified = await app.verifyIdJag(idJag, reply)
-    const outcome = await app.transaction((tx) => claimAs(tx, tokenHash, verified, address))
+    const outcome = await app.transaction((tx) => claimAs(tx, tokenHash, verified, reply))
     switch (outcome.kind) {
       case 'refused':
         throw outcome.error
@@ -168,18 +166,23 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     tx: DatabaseTransaction,
     tokenHash: Buffer,
     verified: VerifiedIdJag,
-    address: string,
+    reply: FastifyReply,
   ): Promise<Claimed> {
-    const resolution = await app.resolveIdJag(tx, verified, address)
-    if (resolution.kind === 'refused') return resolution
+    const { address } = reply.request
+    const { issuer } = verified.issuer
+    const replayed = await app.spendIdJag(tx, verified)
+    if (replayed) return { kind: 'refused', error: replayed }
     await lockByClaimToken(tx, tokenHash)
+    // Before an account is made that nobody's agent is for.
     const decision = decide(await findByClaimToken(tx, tokenHash))
     if (!decision.ok) return { kind: 'refused', error: refusalFor(REFUSALS, decision.reason) }
     const { id, registration_type } = decision.registration
-    const { issuer } = verified.issuer
+    const resolution = await app.resolveIdJag(tx, verified, address)
+    if (resolution.kind === 'refused') return resolution
     const details = { issuer, registration_type }
     const error = resolution.kind === 'confirm' ? await ceremonies.refusal(tx, id) : undefined
     if (error) return { kind: 'refused', error }
+    if (resolution.kind === 'confirm') await ceremonies.count(resolution.claimant, reply, tx)
     await attachSubject(tx, id, { issuer, subject: verified.subject }, verified.scopes)
     if (resolution.kind === 'confirm')
       return { kind: 'initiated', answer: await initiate(tx, id, resolution.claimant, address) }

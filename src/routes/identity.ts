@@ -78,9 +78,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     if (!hint) throw invalidLoginHint()
     await reply.limit('service_auth_per_ip')
     await reply.limit('service_auth')
-    await reply.limit('ceremonies_per_hint', { key: hint.value, db })
+    const claimant = hinted(hint)
+    await ceremonies.count(claimant, reply, db)
     const { row, claim_token } = newRegistration('service_auth', address)
-    const ceremony = ceremonies.mint(hinted(hint), address)
+    const ceremony = ceremonies.mint(claimant, address)
     const { claim_expires_at } = await insert({ ...row, attempt: ceremony.attempt })
     return {
       ...pendingAnswer(row, claim_token, claim_expires_at, allScopes),
@@ -89,9 +90,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   }
 
   async function registerWithAssertion(idJag: string, reply: FastifyReply) {
-    const { address } = reply.request
     const verified = await app.verifyIdJag(idJag, reply)
-    const outcome = await app.transaction((tx) => present(tx, verified, address))
+    const outcome = await app.transaction((tx) => present(tx, verified, reply))
     switch (outcome.kind) {
       case 'refused':
         throw outcome.error
@@ -110,8 +110,11 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   async function present(
     tx: DatabaseTransaction,
     verified: VerifiedIdJag,
-    address: string,
+    reply: FastifyReply,
   ): Promise<Presented> {
+    const { address } = reply.request
+    const replayed = await app.spendIdJag(tx, verified)
+    if (replayed) return { kind: 'refused', error: replayed }
     const resolution = await app.resolveIdJag(tx, verified, address)
     if (resolution.kind === 'refused') return resolution
     const { subject, audience, scopes } = verified
@@ -127,6 +130,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const waiting = await findSubjectRegistration(tx, subjectRow)
     const error = waiting ? await ceremonies.refusal(tx, waiting) : undefined
     if (error) return { kind: 'refused', error }
+    await ceremonies.count(resolution.claimant, reply, tx)
     const { id, claim_expires_at } = await awaitStepUp(tx, {
       ...subjectRow,
       claim_token_hash,
