@@ -1,22 +1,25 @@
 /** `registrar keys`: the keys that tokens are signed with. Replicas follow within seconds. */
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Command } from 'commander'
 import { print, say, type WithDatabase } from './cli-io.js'
 import type { Config } from './config.js'
 import { MAX_AGE_SECONDS } from './domain/metadata.js'
-import { publishedAheadSeconds } from './domain/signing-key.js'
+import { publishedAheadSeconds, REPLICAS_LOOK_EVERY_MS } from './domain/signing-key.js'
 import { resealKeys, retireKey, rotateKeys } from './key-store.js'
 import { listSigningKeys, type SigningKeyRow } from './repositories/signing-keys.js'
 import type { Database } from './repositories/tables.js'
 import { localSecret } from './secret.js'
 
 const MINUTES = MAX_AGE_SECONDS / 60
+/** By then every replica whose database answers has looked. */
+const FOLLOWED_MS = REPLICAS_LOOK_EVERY_MS + 1_000
 
 const HELP = `
 Examples:
   registrar keys list
   registrar keys rotate              a new one, which signs in six minutes
   registrar keys rotate --now        the one that signs may have leaked; then
-  registrar keys retire KID          and nothing under it is accepted any more
+  registrar keys retire KID          and when it returns nothing under it is accepted any more
   registrar keys reseal              after a rotation of SECRET`
 
 export function addKeyCommands(program: Command, withDatabase: WithDatabase): void {
@@ -57,6 +60,10 @@ export function addKeyCommands(program: Command, withDatabase: WithDatabase): vo
     .action((kid: string) =>
       withDatabase(async (db) => {
         await retireKey(db, kid)
+        say(
+          `Retired. Waiting ${FOLLOWED_MS / 1000} seconds, within which every replica looks at it.`,
+        )
+        await sleep(FOLLOWED_MS)
         say(
           `Its tokens are refused from now on here and at introspection; by APIs that cache our keys within ${MINUTES} minutes. Their agents have to register again.`,
         )

@@ -9,6 +9,8 @@ export interface SealedSigningKey {
   private_jwk_sealed: Buffer
 }
 
+/** How often a replica looks at the database for changed keys. */
+export const REPLICAS_LOOK_EVERY_MS = 5_000
 /** Within this the last replica has seen a change, even when its database is slow. */
 const REPLICAS_FOLLOW_SECONDS = 60
 

@@ -6,7 +6,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import fp from 'fastify-plugin'
 import * as jws from '../domain/jws.js'
-import { longestLifetimeSeconds } from '../domain/signing-key.js'
+import { longestLifetimeSeconds, REPLICAS_LOOK_EVERY_MS } from '../domain/signing-key.js'
 import { ASSERTION_TYP, assertionClaims, isoSeconds } from '../domain/tokens.js'
 import { findKeys, type FoundKeys } from '../key-store.js'
 
@@ -35,7 +35,6 @@ export interface Keys {
 type Expected = Omit<jws.Expected, 'issuer'>
 type Verified<Claims> = { ok: true; claims: Claims } | { ok: false; reason: jws.RefusedReason }
 
-const LOOK_EVERY_MS = 5_000
 /** Tokens that name unknown keys cause one look in this time, however many they are. */
 const UNKNOWN_KEY_PAUSE_MS = 1_000
 
@@ -129,7 +128,7 @@ export default fp(
 
     async function follow(): Promise<void> {
       for (;;) {
-        await sleep(LOOK_EVERY_MS, undefined, { signal: stop.signal }).catch(() => {})
+        await sleep(REPLICAS_LOOK_EVERY_MS, undefined, { signal: stop.signal }).catch(() => {})
         if (stop.signal.aborted) return
         await lookOnce().catch((error: unknown) =>
           app.log.warn({ err: error }, 'could not look for changed signing keys'),
