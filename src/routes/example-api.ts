@@ -1,6 +1,7 @@
 /** A protected API to try things on, and a model of how a resource server checks tokens (RFC 6750). */
 import type { FastifyPluginAsync } from 'fastify'
 import { invalidRequest } from '../errors.js'
+import { ResourceAnswer } from '../schemas/example-api.js'
 
 const plugin: FastifyPluginAsync = async (app) => {
   app.addHook('onRequest', async ({ raw }) => {
@@ -9,14 +10,24 @@ const plugin: FastifyPluginAsync = async (app) => {
     if (sent.length > 1) throw invalidRequest('One Authorization header, please.')
   })
 
-  app.get('/api/resource', { onRequest: app.requireBearer('api.read') }, async ({ caller }) => {
-    const { sub, scope } = caller!
-    return { message: 'You may read this.', sub, scope }
-  })
+  const schema = { response: { 200: ResourceAnswer } }
 
-  app.post('/api/resource', { onRequest: app.requireBearer('api.write') }, async ({ caller }) => {
-    const { sub, scope } = caller!
-    return { message: 'You may change this.', sub, scope }
-  })
+  app.get(
+    '/api/resource',
+    { schema, onRequest: app.requireBearer('api.read') },
+    async ({ caller }) => {
+      const { sub, scope } = caller!
+      return { message: 'You may read this.', sub, scope }
+    },
+  )
+
+  app.post(
+    '/api/resource',
+    { schema, onRequest: app.requireBearer('api.write') },
+    async ({ caller }) => {
+      const { sub, scope } = caller!
+      return { message: 'You may change this.', sub, scope }
+    },
+  )
 }
 export default plugin
