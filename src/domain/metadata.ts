@@ -37,6 +37,23 @@ export interface MetadataSettings {
   LEGACY_REVOCATION: boolean
 }
 
+export interface ShownSettings {
+  ISSUER: string
+  RESOURCE: string
+  RESOURCE_NAME: string
+  SCOPES: Record<string, string>
+  PRE_CLAIM_SCOPES: string[]
+  IDENTITY_TYPES: string[]
+  local: boolean
+}
+
+/** Those that pages and /auth.md show: no template ever holds the others, which are secrets too. */
+export function shownSettings(settings: ShownSettings): ShownSettings {
+  const { ISSUER, RESOURCE, RESOURCE_NAME, SCOPES, PRE_CLAIM_SCOPES, IDENTITY_TYPES, local } =
+    settings
+  return { ISSUER, RESOURCE, RESOURCE_NAME, SCOPES, PRE_CLAIM_SCOPES, IDENTITY_TYPES, local }
+}
+
 /** RFC 9728 §2 */
 export function protectedResourceMetadata(settings: MetadataSettings) {
   return {

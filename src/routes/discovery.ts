@@ -14,7 +14,7 @@ const plugin: FastifyPluginAsync = async (app) => {
   const { pathname: issuerPath } = new URL(`${config.ISSUER}/`)
 
   const instructions = {
-    config,
+    config: metadata.shownSettings(config),
     server,
     metadata_url: metadata.authorizationServerMetadataUrl(config.ISSUER),
     claim_window: duration(config.CLAIM_WINDOW_SECONDS),

@@ -1,6 +1,10 @@
 /** The home page: what this is, how it is set, where to look next. */
 import type { FastifyPluginAsync } from 'fastify'
-import { authorizationServerMetadataUrl, resourceMetadataUrl } from '../domain/metadata.js'
+import {
+  authorizationServerMetadataUrl,
+  resourceMetadataUrl,
+  shownSettings,
+} from '../domain/metadata.js'
 import { duration } from '../domain/words.js'
 import { OAuthError } from '../errors.js'
 
@@ -10,7 +14,7 @@ const plugin: FastifyPluginAsync = async (app) => {
   app.get('/', async (request, reply) => {
     const person = await request.person()
     return await reply.page('home', {
-      config,
+      config: shownSettings(config),
       person,
       documents: {
         [authorizationServerMetadataUrl(config.ISSUER)]: 'authorization server metadata (RFC 8414)',
