@@ -14,6 +14,7 @@ interface LinkedAgentsQuery {
 
 export interface LinkedAgent {
   id: string
+  registration_type: string
   issuer: string | null
   subject: string | null
   scopes: string[] | null
@@ -55,6 +56,7 @@ export async function listLinkedAgents(
     .$if(id !== undefined, (query) => query.where('registrations.id', '=', id!))
     .select([
       'registrations.id',
+      'registration_type',
       'registrations.issuer',
       'subject',
       'scopes',

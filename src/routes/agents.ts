@@ -4,7 +4,7 @@ import type { Static } from '@sinclair/typebox'
 import { accessEnd, accessSeconds, CLAIM_TOKEN_GRACE_MS, type Person } from '../domain/claim.js'
 import { loginPath } from '../domain/return-to.js'
 import { grantableScopes } from '../domain/scope.js'
-import { agentEvent, host, moment, when } from '../domain/words.js'
+import { agentEvent, agentKind, host, moment, when } from '../domain/words.js'
 import { OAuthError } from '../errors.js'
 import {
   listHistory,
@@ -137,6 +137,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const granted = grantableScopes(Object.keys(config.SCOPES), agent.scopes)
     return {
       id,
+      kind: agentKind(agent.registration_type),
       provider: provider_name === null ? undefined : { name: provider_name, host: host(issuer!) },
       scopes: granted.map((scope) => config.SCOPES[scope]),
       linked: when(agent.claimed_at, now),

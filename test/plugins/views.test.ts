@@ -16,7 +16,14 @@ const render = async (template: string, data: object) =>
 const when = { at: '22 November 2026, 14:05 UTC', ago: '2 minutes ago' }
 const provider = { name: 'Acme', host: 'acme.example' }
 const scopes = [{ name: 'api.read', words: 'Read your data' }]
-const linked = { id: 'reg_1', provider, scopes: ['Read your data'], linked: when }
+const linked = {
+  id: 'reg_1',
+  kind: 'An agent',
+  provider,
+  scopes: ['Read your data'],
+  from: '192.0.2.7',
+  linked: when,
+}
 const agent = { kind: 'An agent', provider, scopes, lifetime: '2 hours' }
 /** What any page may have. */
 const common = {

@@ -238,6 +238,7 @@ test('two agents without a name are told apart by where they asked from', async 
   await rows(from, '203.0.113.7', strange.registration_id)
   const { body } = await max.get('/agents')
   t.match(body, '<dt>Asked from</dt><dd>203.0.113.7</dd>')
+  t.match(body, '<dt>Kind</dt><dd>An agent that named your email address</dd>')
   t.match(body, '<dt>Asked from</dt><dd>127.0.0.1</dd>')
   t.match(
     body,
