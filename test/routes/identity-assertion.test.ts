@@ -292,6 +292,7 @@ test('IDJ-20: a number that has an account is a step-up for that account, which 
   const answer = await present(app, Q.idJag({ sub: 'pia', ...unverified, ...phone }))
   isRefused(t, answer, 401, 'interaction_required')
   const { claim, claim_token } = answer.json()
+  await rows('update users set email = $1 where id = $2', 'leak@corp.test', id)
   const { person: mallory } = await account('mallory')
   const foreign = await confirm(mallory, claim)
   t.equal(foreign.statusCode, 403)
