@@ -1,4 +1,5 @@
 /** Metadata, keys and auth.md (PROTOCOL §4). */
+import { readFileSync } from 'node:fs'
 import { calculateJwkThumbprint, type JWK } from 'jose'
 import { test, type Test } from 'tap'
 import { ISSUER, RESOURCE, testApp, testReplica, type Sender } from '../fixtures/app.js'
@@ -214,6 +215,36 @@ test('the documents of a local registrar', async (t) => {
     t.match(body, /a link and its code last 10 minutes/)
     t.notMatch(body, /undefined|\[object|<%|&quot;|&#39;/)
   })
+})
+
+test('PRF-34: auth.md knows the errors that README lists for agents, and what to do without each type', async (t) => {
+  const { app } = await testApp(t)
+  const { body } = await app.inject({ url: '/auth.md' })
+  const codes = (rows: string[]) =>
+    new Set(rows.flatMap((row) => [...row.matchAll(/`([a-z_]+)`/g)].map(([, code]) => code!)))
+  const table = (text: string) =>
+    (
+      text
+        .split('\n## Errors\n')[1]!
+        .split('\n## ')[0]!
+        .match(/^\|.*$/gm) ?? []
+    ).map((row) => row.split('|').slice(1, 4))
+  const readme = readFileSync('README.md', 'utf8')
+  const listed = table(readme).filter(([, , where]) => !/^ *(introspect|API) *$/.test(where!))
+  const known = codes(table(body).map(([, , errors]) => errors!))
+  const wanted = codes(listed.map(([, errors]) => errors!))
+  // Told by their statuses.
+  for (const code of ['not_found', 'method_not_allowed']) wanted.delete(code)
+  t.ok(wanted.size > 20)
+  t.same([...known].toSorted(), [...wanted].toSorted())
+  const statuses = (rows: string[]) => new Set(rows.join().match(/\d{3}/g))
+  t.same(
+    [...statuses(table(body).map(([, status]) => status!))].toSorted(),
+    [...statuses(listed.map(([status]) => status!))].toSorted(),
+  )
+  for (const type of ['anonymous', 'service_auth'])
+    t.match(body, new RegExp(`if the answer is\\s+\`${type}_not_enabled\`, fall back`))
+  t.match(body, /First check that `agent_auth\.identity_assertion\.assertion_types_supported`/)
 })
 
 test('other settings', async (t) => {
