@@ -2,7 +2,7 @@
 import { createSecretKey, type KeyObject } from 'node:crypto'
 import type { ServerResponse } from 'node:http'
 import { test, type Test } from 'tap'
-import { exchange, registerAnonymous, testApp, type Answer } from '../fixtures/app.js'
+import { exchange, ISSUER, registerAnonymous, testApp, type Answer } from '../fixtures/app.js'
 import { notify, present } from '../fixtures/assertions.js'
 import { ecKeyPair } from '../fixtures/key-pair.js'
 import {
@@ -231,6 +231,13 @@ test('B35, 8725-08: our own assertion and access token are no ID-JAG', async (t)
   const { access_token } = (await exchange(app, identity_assertion)).json()
   t.equal(outcome(await present(app, identity_assertion)), '400 invalid_issuer')
   t.equal(outcome(await present(app, access_token)), '400 invalid_issuer')
+})
+
+test('IDJ-12: our own issuer is no provider, not even one on the trust list', async (t) => {
+  const { app, pool, provider } = await trusted(t)
+  await provider.trust(pool, { issuer: ISSUER })
+  const own = provider.idJag({ iss: ISSUER })
+  t.equal(outcome(await present(app, own)), '400 invalid_issuer')
 })
 
 test('IDJ-17: of many first assertions at once, one fetches the keys and all count', async (t) => {

@@ -85,6 +85,16 @@ test('POST /oauth2/revoke', async (t) => {
     },
   )
 
+  t.test('an assertion that still exchanges, within the skew, can be revoked', async (t) => {
+    const { token, assertion } = await tokens(app)
+    const iat = Math.floor(Date.now() / 1000) - 3630
+    const old = app.keys.sign('oauth-id-jag+jwt', { ...decodeJwt(assertion), iat, exp: iat + 3600 })
+    t.equal((await exchange(app, old)).statusCode, 200)
+    await revoke({ token: old })
+    t.equal((await exchange(app, old)).json().error, 'invalid_grant')
+    t.equal(await isActive(token), false)
+  })
+
   t.test('7009-08: nobody authenticates to revoke, and who does is not asked who', async (t) => {
     const { token } = await tokens(app)
     const credentials = { authorization: `Basic ${btoa('example:wrong')}` }
