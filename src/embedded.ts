@@ -221,8 +221,7 @@ async function start({ folder, account, logFile }: Cluster, settings: object, lo
   const from = fs.fstatSync(out).size
   const stdio: ['ignore', number, number] = ['ignore', out, out]
   // In a session of its own: Ctrl-C in a terminal goes to us alone.
-  const options = { detached: true, stdio, cwd: '/', env: ENV, ...account }
-  const child = spawn(postgres, args, options)
+  const child = spawn(postgres, args, { detached: true, stdio, cwd: '/', env: ENV, ...account })
   fs.closeSync(out)
   const state = { ended: '', output: () => String(fs.readFileSync(logFile).subarray(from)) }
   const end = (how: unknown) => (state.ended = `ended with ${how}`)

@@ -1,4 +1,4 @@
-/** The house rules that a reader of the sources can check: who imports whom, sizes, the trail beside each change. */
+/** The house rules that a reader of the sources can check: who imports whom, sizes, what documents and tests promise. */
 import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, normalize } from 'node:path'
 import { test } from 'tap'
@@ -95,8 +95,8 @@ test('C35: every transaction is one that runs again after a deadlock', async (t)
   t.same(direct, ['database.ts'])
 })
 
-test('a source has at most 300 lines and a test at most 400', async (t) => {
-  t.same([...longer('src', 300), ...longer('test', 400)], [])
+test('a source has fewer than 300 lines and a test at most 400', async (t) => {
+  t.same([...longer('src', 299), ...longer('test', 400)], [])
 })
 
 test('10027-01, 9700-03: each risk of the ceremony is assessed, and its proofs exist', async (t) => {

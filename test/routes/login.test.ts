@@ -149,7 +149,7 @@ test('WEB-09: a session ends an hour after its last use and twelve hours after i
   t.equal(await count(`sessions where ${mine}`), 1, 'the next sign-in clears it away')
 })
 
-test('WEB-10, 9700-10, B51, B52, B53: return_to leads only to our own claim and home pages', async (t) => {
+test('WEB-10, 9700-10, B51, B52, B53: return_to leads only to pages of our own', async (t) => {
   const person = await Person.signedIn(app, 'return@example.com')
   await person.get('/')
   const home = [
