@@ -23,6 +23,8 @@ declare module 'fastify' {
 
 const PENDING_SECONDS = 600
 const MOST_PENDING = 8
+/** The names that we give. Others that begin so came from elsewhere, and some cannot be written into an answer. */
+const PENDING_NAME = new RegExp(`^${signIns.PENDING_COOKIE}[\\w-]{43}$`)
 
 export default fp(
   async (app) => {
@@ -32,11 +34,11 @@ export default fp(
       const outcome = await app.oidc.begin(provider, request)
       if (!outcome.ok)
         return await this.signInFailed(outcome.reason, request.return_to, outcome.cause)
-      const waiting = Object.keys(this.request.cookies).filter((name) =>
-        name.startsWith(signIns.PENDING_COOKIE),
-      )
+      const waiting = Object.keys(this.request.cookies)
+        .filter((name) => PENDING_NAME.test(name))
+        .slice(0, MOST_PENDING)
       // A browser that piles them up would end with a request too large to read.
-      if (waiting.length >= MOST_PENDING) for (const name of waiting) this.clearCookie(name)
+      if (waiting.length === MOST_PENDING) for (const name of waiting) this.clearCookie(name)
       this.sealCookie(signIns.PENDING_COOKIE + outcome.state, outcome.pending, PENDING_SECONDS)
       // A form that led here holds browsers to our own origin, through every redirect (CSP3 §6.4.2): then by a page.
       if (this.request.headers['sec-fetch-site'] === 'same-origin')

@@ -317,6 +317,19 @@ test('two tabs sign in at once, each leads on to its own page; a ninth clears wh
   t.equal([...idle.cookies].filter(([name, value]) => name.startsWith(PENDING) && value).length, 1)
 })
 
+test('of cookies that pile up an answer clears eight, and none that are not ours', async (t) => {
+  const names = Array.from({ length: 150 }, (_, i) => PENDING + String(i).padStart(43, '_'))
+  const foreign = ['', 'x', 'é', 'a b', 'y'.repeat(42), 'y'.repeat(44)].map((end) => PENDING + end)
+  const login = async (cookies: string[]) => {
+    const cookie = cookies.map((name) => `${name}=1`).join('; ')
+    const answer = await app.inject({ url: '/login', headers: { cookie } })
+    t.equal(answer.statusCode, 303)
+    return answer.cookies.filter(({ value }) => value === '').map(({ name }) => name)
+  }
+  t.same(await login([...foreign, ...names.slice(0, 7)]), [])
+  t.same(await login([...foreign, ...names]), names.slice(0, 8))
+})
+
 test('only form posts sign out; other methods and bodies are refused', async (t) => {
   t.equal((await app.inject({ method: 'DELETE', url: '/logout' })).statusCode, 405)
   t.equal((await postForm(app, '/login/callback', {})).statusCode, 405)
