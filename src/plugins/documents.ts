@@ -20,6 +20,9 @@ export interface CachedDocument {
   headers: { 'cache-control': string; etag: string }
 }
 
+/** A list of tags, weak or not (RFC 9110 §8.8.3). Each begins where the one before it ended: the list is read once. */
+const TAGS = /[\s,]*(?:W\/)?("[^"]*")\s*(?![^,])/gy
+
 const CACHE_CONTROL = `public, max-age=${MAX_AGE_SECONDS}`
 
 export default fp(
@@ -31,8 +34,8 @@ export default fp(
     app.decorateReply('document', function (this: FastifyReply, { type, body, headers }) {
       const { etag } = headers
       this.headers(headers)
-      const known = this.request.headers['if-none-match']
-      if (known === '*' || known?.split(/\s*,\s*/).some((tag) => tag.replace(/^W\//, '') === etag))
+      const known = this.request.headers['if-none-match'] ?? ''
+      if (known === '*' || [...known.matchAll(TAGS)].some(([, tag]) => tag === etag))
         return this.code(304).send()
       return this.type(type).send(body)
     })

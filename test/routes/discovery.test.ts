@@ -130,6 +130,27 @@ test('the documents of a local registrar', async (t) => {
   })
 
   t.test(
+    'a list of tags is read once, however long, and a tag within another is none',
+    async (t) => {
+      const ask = async (known: string) => {
+        const url = '/.well-known/jwks.json'
+        return (await app.inject({ url, headers: { 'if-none-match': known } })).statusCode
+      }
+      const { etag } = (await app.inject('/.well-known/jwks.json')).headers as { etag: string }
+      const bare = etag.slice(1, -1)
+      for (const known of [`"zz,${etag},zz"`, `"zz,${bare},zz"`, `"zz, W/${etag}`, `"zz" ${etag}`])
+        t.equal(await ask(known), 200, known)
+      for (const known of [`"zz,${bare}",${etag}`, `,, "a,b" , ,W/${etag} ,`, `"",${etag}`])
+        t.equal(await ask(known), 304, known)
+      const gap = ' '.repeat(15_000)
+      t.equal(await ask(`"a"${gap},${gap}${etag}`), 304)
+      // Each of them would take a second if what is long were looked at again and again.
+      for (let i = 0; i < 150; i += 1)
+        for (const known of [`a${gap}b`, `"a"${gap}b`, `,${gap}W/`]) t.equal(await ask(known), 200)
+    },
+  )
+
+  t.test(
     'HTTP-06: HEAD is GET without a body, OPTIONS names the methods, the rest is 405',
     async (t) => {
       for (const url of DOCUMENTS) {
