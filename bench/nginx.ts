@@ -17,7 +17,7 @@ export function hasNginx(): boolean {
 
 /** Returns its URL, its first process and its access log. */
 export async function startNginx(
-  life: Scope,
+  life: Pick<Scope, 'teardown'>,
   folder: string,
   upstreams: string[],
 ): Promise<{ url: string; pid: number; log: () => string }> {

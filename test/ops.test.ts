@@ -1,10 +1,14 @@
-/** What operators are given: a dashboard and alerts that name what a running registrar really exports. */
+/** What operators are given: a dashboard and alerts that name what a running registrar really exports, and a proxy. */
 import { readFileSync } from 'node:fs'
+import { connect } from 'node:net'
 import { join } from 'node:path'
+import * as consumers from 'node:stream/consumers'
 import { t, test } from 'tap'
 import { parse } from 'yaml'
+import { hasNginx, startNginx } from '../bench/nginx.js'
 import { registerAnonymous, testApp } from './fixtures/app.js'
 import { scrapeUntil } from './fixtures/metrics.js'
+import { listening } from './fixtures/wire.js'
 
 interface Panel {
   id: number
@@ -120,4 +124,51 @@ test('every metric of our own is on the dashboard or watched', async (t2) => {
     .join()
   for (const [, name] of seen.text.matchAll(/^# TYPE (registrar_\S+) /gm))
     t2.match(used, name!, name!)
+})
+
+const proxied = hasNginx() ? {} : { skip: 'nginx is not installed' }
+
+/** Writes bytes, and returns what comes until the other side closes. */
+async function say(url: string, bytes: string): Promise<string> {
+  const socket = connect(Number(new URL(url).port), '127.0.0.1')
+  socket.write(bytes)
+  return await consumers.text(socket)
+}
+
+test('HTTP-06, HTTP-09: what the proxy says itself is said in JSON', proxied, async (t2) => {
+  const registrar = new URL((await listening(app)).url).host
+  const { url } = await startNginx(t2, t2.testdir(), [registrar])
+  const away = await startNginx(t2, t2.testdir(), ['127.0.0.1:1'])
+  const long = 'x'.repeat(70_000)
+  const rest = 'HTTP/1.1\r\nHost: x\r\nConnection: close\r\n'
+  const post = `POST /agent/identity ${rest}Content-Type: application/json\r\nContent-Length:`
+  const sent = `${post} 200000\r\n\r\n`.padEnd(200_000 + post.length + 11, 'x')
+  const table: [name: string, at: string, bytes: string, status: number, error: string][] = [
+    ['no request', url, 'x\r\n\r\n', 400, 'invalid_request'],
+    ['another version', url, 'GET /healthz HTTP/3.0\r\n\r\n', 505, 'invalid_request'],
+    ['TRACE', url, `TRACE /healthz ${rest}\r\n`, 405, 'method_not_allowed'],
+    ['a path that cannot be decoded', url, `GET /%zz ${rest}\r\n`, 400, 'invalid_request'],
+    ['no host', url, 'GET /healthz HTTP/1.1\r\n\r\n', 400, 'invalid_request'],
+    ['a coding', url, `POST / ${rest}Transfer-Encoding: gzip\r\n\r\n`, 501, 'invalid_request'],
+    ['its own page', url, `GET /own-answer ${rest}\r\n`, 404, 'not_found'],
+    ['a long body', url, `${post} 300000\r\n\r\n`, 413, 'invalid_request'],
+    ['a long URL', url, `GET /${long} ${rest}\r\n`, 414, 'invalid_request'],
+    ['a long header', url, `GET /healthz ${rest}X: ${long}\r\n\r\n`, 431, 'invalid_request'],
+    ['nobody', away.url, `GET /healthz ${rest}\r\n`, 503, 'temporarily_unavailable'],
+  ]
+  for (const [name, at, bytes, status, error] of table) {
+    const [head, body] = (await say(at, bytes)).split('\r\n\r\n') as [string, string]
+    t2.match(head, `HTTP/1.1 ${status} `, name)
+    for (const line of [
+      'application/json',
+      'no-store',
+      'nosniff',
+      'Access-Control-Allow-Origin: *',
+    ])
+      t2.match(head, line, name)
+    t2.equal(/^Retry-After: 5\r$/m.test(head), status === 503, name)
+    t2.match(JSON.parse(body), { error, error_description: /^[ -~]+\.$/ }, name)
+  }
+  const refused = await say(url, sent)
+  t2.match(refused, /^HTTP\/1.1 413 .*X-Request-Id: .*"message":/is, 'a replica says more')
 })
