@@ -1,4 +1,5 @@
 /** Requests that never become one: Node's parser gives up before there is a route (RFC 9110 §15.5, RFC 6585 §5). */
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { ConnectionError } from 'fastify'
 
@@ -7,17 +8,34 @@ const STATUS: Record<string, [status: number, reason: string]> = {
   HPE_HEADER_OVERFLOW: [431, 'Request Header Fields Too Large'],
 }
 
-export function clientError(error: ConnectionError, socket: Socket): void {
+/** What Node's own handler looks at, and the request that is being read or was read last. */
+interface HttpSocket extends Socket {
+  _httpMessage?: ServerResponse | null
+  parser?: { incoming: IncomingMessage | null } | null
+}
+
+export function clientError(error: ConnectionError, socket: HttpSocket): void {
   // The other side has gone.
   if (!socket.writable) return
+  if (mayAnswer(socket)) socket.write(answerTo(error))
+  socket.destroySoon()
+}
+
+function answerTo(error: ConnectionError): string {
   let [status, reason] = STATUS[error.code] ?? [400, 'Bad Request']
   // So long that it is refused as a URL where there is room for it.
   if (status === 431 && /^[A-Z]+ [^\r\n]{8192}/.test(String(error.rawPacket)))
     [status, reason] = [414, 'URI Too Long']
   const body = JSON.stringify({ error: 'invalid_request', error_description: `${reason}.` })
-  socket.write(
+  return (
     `HTTP/1.1 ${status} ${reason}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n` +
-      `Cache-Control: no-store\r\nConnection: close\r\nDate: ${new Date().toUTCString()}\r\n\r\n${body}`,
+    `Cache-Control: no-store\r\nConnection: close\r\nDate: ${new Date().toUTCString()}\r\n\r\n${body}`
   )
-  socket.destroySoon()
+}
+
+/** One answer each, in order (RFC 9112 §9.3.2): not when a request before this one waits for its own, or this one has one. */
+function mayAnswer({ _httpMessage: waiting, parser }: HttpSocket): boolean {
+  const reading = parser?.incoming
+  if (!reading || reading.complete) return !waiting
+  return waiting?.req === reading && !waiting.headersSent
 }
