@@ -40,6 +40,7 @@ import signIns from './plugins/sign-ins.js'
 import sweeper from './plugins/sweeper.js'
 import tracing from './plugins/tracing.js'
 import trail from './plugins/trail.js'
+import turns from './plugins/turns.js'
 import views from './plugins/views.js'
 import agents from './routes/agents.js'
 import claim from './routes/claim.js'
@@ -110,6 +111,7 @@ async function registerAll(app: FastifyInstance, config: Config): Promise<void> 
   await app.register(database)
   await app.register(deployment)
   await app.register(trail)
+  await app.register(turns)
   await app.register(limits)
   if (config.METRICS_PORT !== undefined) await app.register(metrics)
   await app.register(keys)

@@ -84,7 +84,9 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       const given = text === undefined ? undefined : classifyLoginHint(text)
       if (text !== undefined && !given) throw invalidLoginHint()
       const tokenHash = hashSecret(body.claim_token)
-      const outcome = await app.transaction((tx) => renew(tx, tokenHash, given, reply))
+      const outcome = await app.inTurn(tokenHash.toString('base64url'), () =>
+        app.transaction((tx) => renew(tx, tokenHash, given, reply)),
+      )
       if (!outcome.ok) throw await refusal(outcome.reason, reply)
       return outcome.answer
     },

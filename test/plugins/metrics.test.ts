@@ -245,11 +245,12 @@ test('metrics are there while the database is not', async (t) => {
 test('connections of the pool, and who waits for one', async (t) => {
   const { app, pool } = await testApp(t, ON)
   await app.ready()
-  const { claim_token } = await registerAnonymous(app)
+  const registered = await Promise.all(Array.from({ length: 12 }, () => registerAnonymous(app)))
   const lock = await pool.connect()
   await lock.query('begin; lock table registrations in access exclusive mode')
-  const body = { claim_token, login_hint: ALICE }
-  const renewals = Array.from({ length: 12 }, () => postJson(app, '/agent/identity/claim', body))
+  const renewals = registered.map(({ claim_token }) =>
+    postJson(app, '/agent/identity/claim', { claim_token, login_hint: ALICE }),
+  )
   const busy = await scrapeUntil(app, ({ value }) => value('registrar_database_waiting') >= 2)
   t.equal(busy.value('registrar_database_connections', { state: 'active' }), 10)
   await lock.query('rollback')

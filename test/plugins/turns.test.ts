@@ -1,0 +1,74 @@
+/** One after the other: who waits for another's work on the same thing. */
+import { mock } from 'node:test'
+import { setImmediate, setTimeout as sleep } from 'node:timers/promises'
+import { test } from 'tap'
+import { takingTurns } from '../../src/plugins/turns.js'
+import { postJson, registerAnonymous, registerFor, testApp } from '../fixtures/app.js'
+import { blocked } from '../fixtures/replicas.js'
+
+test('work of one key is done one by one, in order; that of another does not wait', async (t) => {
+  const inTurn = takingTurns()
+  const done: string[] = []
+  let underWay = 0
+  const work = (name: string) => async () => {
+    t.equal((underWay += 1), 1, name)
+    await sleep(5)
+    underWay -= 1
+    done.push(name)
+    return name
+  }
+  const all = Promise.all(['1', '2', '3'].map((name) => inTurn('a', work(name))))
+  t.equal(await inTurn('b', async () => done.length), 0)
+  t.same(await all, ['1', '2', '3'])
+  t.same(done, ['1', '2', '3'])
+})
+
+test('work that fails fails for whoever asked for it, and nothing is kept of it', async (t) => {
+  const last = new Map<string, Promise<void>>()
+  const inTurn = takingTurns(last)
+  const away = async () => {
+    throw new Error('away')
+  }
+  const all = [inTurn('a', away), inTurn('a', async () => 1), inTurn('b', away)]
+  t.equal(last.size, 2)
+  t.match(await Promise.allSettled(all), [
+    { reason: { message: 'away' } },
+    { value: 1 },
+    { reason: { message: 'away' } },
+  ])
+  await setImmediate()
+  t.equal(last.size, 0)
+})
+
+test('whose turn is more than three seconds away is told to try again', async (t) => {
+  const now = mock.method(performance, 'now', () => 0)
+  t.teardown(() => now.mock.restore())
+  const inTurn = takingTurns()
+  let release = () => {}
+  const first = inTurn('a', () => new Promise<void>((resolve) => (release = resolve)))
+  const second = Promise.allSettled([inTurn('a', async () => t.fail('too late'))])
+  await setImmediate()
+  now.mock.mockImplementation(() => 3_001)
+  const third = inTurn('a', async () => 'in time')
+  release()
+  await first
+  t.match(await second, [{ reason: { statusCode: 503, headers: { 'retry-after': /^\d+$/ } } }])
+  t.equal(await third, 'in time')
+})
+
+test('renewals of one claim token hold one connection, and everybody else is served', async (t) => {
+  const { app, pool } = await testApp(t)
+  const { registration_id, claim_token } = await registerFor(app, 'alice@example.com')
+  const holder = await pool.connect()
+  await holder.query('begin')
+  await holder.query('select from registrations where id = $1 for update', [registration_id])
+  const renewals = Array.from({ length: 30 }, () =>
+    postJson(app, '/agent/identity/claim', { claim_token }),
+  )
+  await blocked(pool)
+  t.ok((await registerAnonymous(app)).claim_token)
+  t.equal(app.pool.totalCount - app.pool.idleCount, 1)
+  await holder.query('commit')
+  holder.release()
+  for (const { statusCode } of await Promise.all(renewals)) t.equal(statusCode, 200)
+})
