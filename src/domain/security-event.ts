@@ -53,11 +53,12 @@ export function checkLogoutToken(
 }
 
 function check({ payload }: Jwt, issuer: Issuer, settings: EventSettings, now: Date): Checked {
-  const { iss, aud, iat, exp, jti, events } = payload
+  const { iss, aud, iat, nbf = 0, exp, jti, events } = payload
   if (iss !== issuer.issuer || !isName(jti)) return no('invalid_request')
   if (!audiences(aud).includes(settings.issuer)) return no('invalid_audience')
   const seconds = now.getTime() / 1000
-  if (!isNumericDate(iat) || iat > seconds + settings.skewSeconds) return no('invalid_request')
+  if (!isNumericDate(iat) || !isNumericDate(nbf)) return no('invalid_request')
+  if (Math.max(iat, nbf) > seconds + settings.skewSeconds) return no('invalid_request')
   if (exp !== undefined && (!isNumericDate(exp) || exp <= seconds - settings.skewSeconds))
     return no('invalid_request')
   const subject = subjectKey(payload, issuer)
