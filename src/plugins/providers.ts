@@ -15,8 +15,8 @@ declare module 'fastify' {
     listedIssuer(iss: unknown): Promise<ListedIssuer | undefined>
     /** Undefined when the signature holds. `jwt` is the token's parts, read before. */
     checkSignature(token: string, jwt: Jwt, issuer: Issuer): Promise<SignatureReason | undefined>
-    /** Whether the issuer publishes a key of that name. */
-    hasKey(issuer: Issuer, kid: string): Promise<boolean>
+    /** Whether the issuer is known to publish a key of that name: nothing is fetched to find out. */
+    hasKey(issuer: Issuer, kid: string): boolean
   }
 }
 
@@ -45,7 +45,7 @@ export default fp(
       if (typeof alg !== 'string' || !issuer.algorithms.includes(alg)) return 'wrong_algorithm'
       if (!jwt.signature || crit !== undefined || b64 !== undefined) return 'bad_signature'
       if (kid !== undefined && typeof kid !== 'string') return 'unknown_key'
-      const keys = await remoteOf(issuer)(kid)
+      const keys = await remoteOf(issuer).find(kid)
       if (!keys) return 'keys_unavailable'
       if (kid === undefined && keys.kids.length > 1) return 'unknown_key'
       try {
@@ -56,10 +56,7 @@ export default fp(
       }
     })
 
-    app.decorate('hasKey', async (issuer, kid) => {
-      const keys = await remoteOf(issuer)()
-      return keys?.kids.includes(kid) ?? false
-    })
+    app.decorate('hasKey', (issuer, kid) => remoteOf(issuer).known()?.kids.includes(kid) ?? false)
 
     function remoteOf({ jwks_uri }: Issuer): RemoteKeys {
       const known = remotes.get(jwks_uri)
@@ -80,11 +77,15 @@ interface Keys {
   resolve: jose.LocalJWKSet
 }
 
-/**
- * The keys as fetched last, fetched now if that is due, or if none of them has the name `wanted`. Undefined: they, or
- * the one that is wanted, cannot be had now.
- */
-type RemoteKeys = (wanted?: string) => Promise<Keys | undefined>
+interface RemoteKeys {
+  /**
+   * The keys as fetched last, fetched now if that is due, or if none of them has the name `wanted`. Undefined: they, or
+   * the one that is wanted, cannot be had now.
+   */
+  find(wanted?: string): Promise<Keys | undefined>
+  /** The keys as fetched last, if that was within the ceiling. */
+  known(): Keys | undefined
+}
 
 function remoteKeys(
   fetch: () => Promise<jose.JSONWebKeySet>,
@@ -111,15 +112,19 @@ function remoteKeys(
     pending = undefined
   }
 
-  return async (wanted) => {
+  const known = () => (performance.now() - fetchedAt < CEILING_MS ? keys : undefined)
+
+  async function find(wanted?: string): Promise<Keys | undefined> {
     const lacking = () => wanted !== undefined && keys?.kids.includes(wanted) === false
     const age = performance.now() - fetchedAt
     const wait = failed || age > FRESH_MS ? RETRY_MS : COOLDOWN_MS
     if (lacking() || age > FRESH_MS)
       if (pending || performance.now() - triedAt > wait) await (pending ??= load())
     if (failed && lacking()) return undefined
-    return performance.now() - fetchedAt < CEILING_MS ? keys : undefined
+    return known()
   }
+
+  return { find, known }
 }
 
 /** By code, never by message: libraries reword those. */

@@ -154,7 +154,7 @@ test('8417-01, 8417-02, 8417-03, 8417-04, 8417-05, 8417-06, 8417-07, 8935-04, B8
     ['no typ', {}, bad, { header: { typ: undefined } }],
     ['logout typ', {}, bad, { header: { typ: 'logout+jwt' } }],
     ["Q's key", {}, 'authentication_failed', { key: Q.p1 }],
-    ["Q's kid", {}, 'authentication_failed', { header: { kid: 'q1' } }],
+    ["Q's kid, which is not known yet", {}, 'invalid_key', { header: { kid: 'q1' } }],
     ['alg none', {}, 'authentication_failed', { header: { alg: 'none' } }],
     ['unknown kid', {}, 'invalid_key', { header: { kid: 'p9' } }],
     ['no kid', {}, 'invalid_key', { header: { kid: undefined } }],
@@ -164,6 +164,10 @@ test('8417-01, 8417-02, 8417-03, 8417-04, 8417-05, 8417-06, 8417-07, 8935-04, B8
     const token = P.securityEvent({ sub: 'dora', ...claims }, options)
     isError(t, await notify(app, token), err, name)
   }
+  t.same(Q.requests, [], 'of another provider nothing is asked')
+  await linked('quinn', Q)
+  const forged = P.securityEvent({ sub: 'dora' }, { header: { kid: 'q1' } })
+  isError(t, await notify(app, forged), 'authentication_failed', "Q's kid")
   const garbage = P.securityEvent({ sub: 'dora' }).replace(/[^.]*$/, 'garbage')
   isError(t, await notify(app, garbage), 'authentication_failed', 'a signature of garbage')
   const lapsed = await testProvider(t)
