@@ -1,7 +1,13 @@
 /** What HTTP asks of every surface (PROTOCOL §3): 404, 405 and OPTIONS, CORS, caching, request bodies' encodings. */
 import { isIP } from 'node:net'
 import { createGunzip } from 'node:zlib'
-import type { FastifyContextConfig, FastifyReply, FastifyRequest, RequestPayload } from 'fastify'
+import type {
+  FastifyContextConfig,
+  FastifyReply,
+  FastifyRequest,
+  onSendHookHandler,
+  RequestPayload,
+} from 'fastify'
 import fp from 'fastify-plugin'
 import { ANY_ORIGIN, NO_SNIFFING } from '../domain/http.js'
 import { OAuthError } from '../errors.js'
@@ -29,6 +35,7 @@ export default fp(
       const { cors, headers } = route.config ?? {}
       const config = { ...route.config, headers: { ...(cors && ANY_ORIGIN), ...headers } }
       route.config = config
+      if (route.method === 'HEAD') route.onSend = [route.onSend ?? [], withoutLength].flat()
       const url = route.url.replaceAll('::', ':')
       const path = paths.get(url) ?? { methods: new Set(['OPTIONS']), config }
       for (const name of [route.method].flat()) path.methods.add(name)
@@ -95,6 +102,12 @@ export default fp(
   },
   { name: 'http', dependencies: ['requests'] },
 )
+
+/** RFC 9110 §8.6. The framework gives every HEAD a length, of what it does not send. */
+const withoutLength: onSendHookHandler = (_request, reply, payload, done) => {
+  if (reply.statusCode === 204 || reply.statusCode === 304) reply.removeHeader('content-length')
+  done(null, payload)
+}
 
 function isProfile({ surface }: FastifyContextConfig): boolean {
   return surface === 'identity' || surface === 'claim'

@@ -1,0 +1,35 @@
+/** What HTTP asks of requests that few send, on the wire: each is answered as the plain one would be (PROTOCOL §3). */
+import { once } from 'node:events'
+import { connect, type AddressInfo } from 'node:net'
+import { t, test } from 'tap'
+import { testApp } from '../fixtures/app.js'
+
+const { app } = await testApp(t)
+await app.listen({ port: 0, host: '127.0.0.1' })
+const { port } = app.server.address() as AddressInfo
+const FORM = 'Content-Type: application/x-www-form-urlencoded\r\n'
+
+/** The status and the lines of the head, and the body. */
+async function say(start: string, headers = '', body = '') {
+  const socket = connect(port, '127.0.0.1')
+  let heard = ''
+  socket.on('data', (chunk) => (heard += chunk.toString()))
+  socket.write(`${start} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n${headers}\r\n${body}`)
+  await once(socket, 'close')
+  const [head, ...rest] = heard.split('\r\n\r\n') as [string, ...string[]]
+  return { status: Number(head.split(' ')[1]), head, body: rest.join('\r\n\r\n') }
+}
+
+test('9110: an answer without content has no length, also to HEAD', async (t2) => {
+  const { etag } = (await app.inject('/auth.md')).headers as { etag: string }
+  for (const method of ['GET', 'HEAD'])
+    for (const path of ['/auth.md', '/.well-known/jwks.json', '/style.css']) {
+      const answer = await say(`${method} ${path}`, `If-None-Match: *\r\n`)
+      t2.match(answer, { status: 304, body: '' }, `${method} ${path}`)
+      t2.notMatch(answer.head, /content-length/i)
+    }
+  const length = /^content-length: [1-9]\d+$/im
+  t2.match(await say('HEAD /auth.md', `If-None-Match: "x"\r\n`), { status: 200, head: length })
+  t2.match((await say('HEAD /auth.md', `If-None-Match: ${etag}\r\n`)).head, `etag: ${etag}`)
+  t2.notMatch((await say('OPTIONS /oauth2/token')).head, /content-length/i)
+})
