@@ -86,6 +86,8 @@ export default fp(
       // Here, not at onRequest: by now the surface has set what all of its answers carry.
       if (request.url.length > MAX_URL_LENGTH)
         return done(new OAuthError(414, 'invalid_request', 'The URL is too long.'))
+      // What body they have nothing reads.
+      if (request.method === 'GET' || request.method === 'HEAD') return done(null, payload)
       const { 'content-type': type = '', 'content-encoding': encoding } = request.headers
       const charset = /;\s*charset="?([^";\s]*)/i.exec(type)?.[1] ?? 'utf-8'
       if (!/^utf-?8$/i.test(charset))

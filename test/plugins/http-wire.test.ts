@@ -33,3 +33,20 @@ test('9110: an answer without content has no length, also to HEAD', async (t2) =
   t2.match((await say('HEAD /auth.md', `If-None-Match: ${etag}\r\n`)).head, `etag: ${etag}`)
   t2.notMatch((await say('OPTIONS /oauth2/token')).head, /content-length/i)
 })
+
+test('HTTP-06, HTTP-07: GET and HEAD have no body whose form could be wrong', async (t2) => {
+  for (const header of [
+    'Content-Type: application/json; charset=latin1',
+    'Content-Encoding: br',
+    'Content-Encoding: gzip',
+  ])
+    for (const method of ['GET', 'HEAD']) {
+      t2.equal(
+        (await say(`${method} /healthz`, `${header}\r\n`)).status,
+        200,
+        `${method} ${header}`,
+      )
+      const long = await say(`${method} /auth.md?${'x'.repeat(8200)}`, `${header}\r\n`)
+      t2.equal(long.status, 414)
+    }
+})
