@@ -76,6 +76,11 @@ export default fp(
       void reply.code(204).header('allow', allow).send()
     }
 
+    // RFC 9110 §10.1.1: what else than 100-continue is expected may be ignored. Node would refuse, in no words.
+    app.server.on('checkExpectation', (request, response) =>
+      app.server.emit('request', request, response),
+    )
+
     app.decorateRequest('address', {
       getter(this: FastifyRequest) {
         return (bareAddress(this.ip) ?? bareAddress(this.socket.remoteAddress)) as string

@@ -50,3 +50,21 @@ test('HTTP-06, HTTP-07: GET and HEAD have no body whose form could be wrong', as
       t2.equal(long.status, 414)
     }
 })
+
+test('B97: what a request expects besides 100-continue is ignored', async (t2) => {
+  const body = 'grant_type=x'
+  const headers = `${FORM}Content-Length: ${body.length}\r\n`
+  const plain = await say('POST /oauth2/token', headers, body)
+  t2.match(plain, { status: 400, body: /unsupported_grant_type/ })
+  for (const what of ['tea', '200-ok', '']) {
+    const { status, body: told } = await say(
+      'POST /oauth2/token',
+      `${headers}Expect: ${what}\r\n`,
+      body,
+    )
+    t2.same({ status, told }, { status: plain.status, told: plain.body }, what)
+  }
+  t2.match(await say('GET /auth.md', 'Expect: tea\r\n'), { status: 200, body: /^#/ })
+  const patient = await say('POST /oauth2/token', `${headers}Expect: 100-continue\r\n`, body)
+  t2.match(patient, { status: 100, body: /^HTTP\/1.1 400 .*unsupported_grant_type/s })
+})

@@ -371,7 +371,7 @@ test('on the wire', async (t) => {
       ['GET /auth.md HTTP/1.1\r\n\r\n', /^HTTP\/1.1 400/],
       ['POST /oauth2/token HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n', /^HTTP\/1.1 400 .*no-store.*invalid_request/s],
       [`GET /healthz HTTP/1.1\r\nHost: x\r\nA: ${'x'.repeat(20_000)}\r\n\r\n`, /^HTTP\/1.1 431/],
-      ['POST /oauth2/token HTTP/1.1\r\nHost: x\r\nExpect: magic\r\nContent-Length: 0\r\nConnection: close\r\n\r\n', /^HTTP\/1.1 417/],
+      ['POST /oauth2/token HTTP/1.1\r\nHost: x\r\nExpect: magic\r\nContent-Length: 0\r\nConnection: close\r\n\r\n', /^HTTP\/1.1 400/],
       ['POST /oauth2/token HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 99999999\r\n\r\n', /HTTP\/1.1 413/],
       ['GET /healthz HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: Upgrade, close\r\n\r\n', /^HTTP\/1.1 200/],
       ['OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n', /^HTTP\/1.1 404/],
