@@ -57,7 +57,7 @@ export default fp(
       reply: FastifyReply,
       done: (error?: Error) => void,
     ): void {
-      const path = paths.get(request.url.split('?', 1)[0] as string)
+      const path = paths.get(routedPath(request.url))
       if (!path) return done(new OAuthError(404, 'not_found', 'There is nothing at this address.'))
       const { methods, config } = path
       reply.headers(config.headers!)
@@ -109,6 +109,11 @@ export default fp(
   },
   { name: 'http', dependencies: ['requests'] },
 )
+
+/** What the router looks for: without the origin of an absolute form (RFC 9112 §3.2.2), query and needless escapes. */
+function routedPath(url: string): string {
+  return decodeURI(url.replace(/^https?:\/\/[^/?]*|[?#].*/gis, ''))
+}
 
 /** RFC 9110 §8.6. The framework gives every HEAD a length, of what it does not send. */
 const withoutLength: onSendHookHandler = (_request, reply, payload, done) => {

@@ -68,3 +68,23 @@ test('B97: what a request expects besides 100-continue is ignored', async (t2) =
   const patient = await say('POST /oauth2/token', `${headers}Expect: 100-continue\r\n`, body)
   t2.match(patient, { status: 100, body: /^HTTP\/1.1 400 .*unsupported_grant_type/s })
 })
+
+test('HTTP-06: a path in another spelling that is routed has the same methods', async (t2) => {
+  for (const target of [
+    '/oauth2/tok%65n',
+    '/oauth2/token?x=%zz#y',
+    'http://x/oauth2/token',
+    'HTTPS://x:1/oauth2/tok%65n?x=y',
+  ]) {
+    t2.match(await say(`OPTIONS ${target}`), { status: 204, head: /^allow: OPTIONS, POST$/im })
+    t2.equal((await say(`GET ${target}`)).status, 405, target)
+    const post = await say(`POST ${target}`, `${FORM}Content-Length: 0\r\n`)
+    t2.match(post, { status: 400, body: /grant_type/ }, target)
+  }
+  for (const target of ['/oauth2%2Ftoken', '/oauth2/%2574oken', 'http://x//oauth2/token', '*'])
+    for (const method of ['OPTIONS', 'TRACE'])
+      t2.equal((await say(`${method} ${target}`)).status, 404, `${method} ${target}`)
+  for (const method of ['OPTIONS', 'TRACE', 'POST', 'PATCH'])
+    for (const target of ['/oauth2/%zz', 'http://x/%ff', 'http:///oauth2/token'])
+      t2.equal((await say(`${method} ${target}`)).status, 400, `${method} ${target}`)
+})
