@@ -10,6 +10,21 @@ export const ANY_ORIGIN = {
   'access-control-expose-headers': 'WWW-Authenticate, Retry-After, RateLimit, RateLimit-Policy',
 }
 
+const HOST = /^(?:\[[\w.:%]+\]|[\w.~!$&'()*+,;=%-]*)(?::\d*)?$/
+
+/** RFC 9112 §3.2: not two lines, and none that names no host. Where there has to be one, Node has seen to it. */
+export function isHostValid({ rawHeaders }: { rawHeaders: string[] }): boolean {
+  let host: string | undefined
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i]!
+    // This looks at every header of every request: by length first.
+    if (name.length !== 4 || name.toLowerCase() !== 'host') continue
+    if (host !== undefined) return false
+    host = rawHeaders[i + 1]!
+  }
+  return host === undefined || HOST.test(host)
+}
+
 /** The one that the caller or a proxy gave the request, or a new one. */
 export function requestId({ headers }: { headers: IncomingHttpHeaders }): string {
   const id = headers['x-request-id']

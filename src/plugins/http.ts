@@ -9,8 +9,8 @@ import type {
   RequestPayload,
 } from 'fastify'
 import fp from 'fastify-plugin'
-import { ANY_ORIGIN, NO_SNIFFING } from '../domain/http.js'
-import { OAuthError } from '../errors.js'
+import { ANY_ORIGIN, isHostValid, NO_SNIFFING } from '../domain/http.js'
+import { invalidRequest, OAuthError } from '../errors.js'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -47,8 +47,9 @@ export default fp(
       reply.header('cache-control', 'no-store')
       reply.headers(NO_SNIFFING)
       reply.header('x-request-id', request.id)
+      if (!request.is404) reply.headers(request.routeOptions.config.headers!)
+      if (!isHostValid(request.raw)) return done(invalidRequest('Host must name one host.'))
       if (request.is404) return unrouted(request, reply, done)
-      reply.headers(request.routeOptions.config.headers!)
       done()
     })
 

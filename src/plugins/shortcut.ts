@@ -5,7 +5,7 @@
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
 import proxyAddr from '@fastify/proxy-addr'
 import fp from 'fastify-plugin'
-import { ANY_ORIGIN, NO_SNIFFING, requestId } from '../domain/http.js'
+import { ANY_ORIGIN, isHostValid, NO_SNIFFING, requestId } from '../domain/http.js'
 import { trustProxy } from '../trust-proxy.js'
 import type { CachedDocument } from './documents.js'
 
@@ -47,7 +47,7 @@ export default fp(
       const { method, url, headers } = request
       const plain = method === 'GET' && headers['if-none-match'] === undefined && !app.draining
       const document = plain ? documents.get(url!) : undefined
-      if (document) serve(document(), request, response)
+      if (document && isHostValid(request)) serve(document(), request, response)
       else framework.call(app.server, request, response)
     })
 

@@ -9,12 +9,15 @@ await app.listen({ port: 0, host: '127.0.0.1' })
 const { port } = app.server.address() as AddressInfo
 const FORM = 'Content-Type: application/x-www-form-urlencoded\r\n'
 
+const say = (start: string, headers = '', body = '') =>
+  tell(`${start} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n${headers}\r\n${body}`)
+
 /** The status and the lines of the head, and the body. */
-async function say(start: string, headers = '', body = '') {
+async function tell(bytes: string) {
   const socket = connect(port, '127.0.0.1')
   let heard = ''
   socket.on('data', (chunk) => (heard += chunk.toString()))
-  socket.write(`${start} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n${headers}\r\n${body}`)
+  socket.write(bytes)
   await once(socket, 'close')
   const [head, ...rest] = heard.split('\r\n\r\n') as [string, ...string[]]
   return { status: Number(head.split(' ')[1]), head, body: rest.join('\r\n\r\n') }
@@ -87,4 +90,33 @@ test('HTTP-06: a path in another spelling that is routed has the same methods', 
   for (const method of ['OPTIONS', 'TRACE', 'POST', 'PATCH'])
     for (const target of ['/oauth2/%zz', 'http://x/%ff', 'http:///oauth2/token'])
       t2.equal((await say(`${method} ${target}`)).status, 400, `${method} ${target}`)
+})
+
+test('HTTP-04: a request names one host, which can be one', async (t2) => {
+  const ask = async (target: string, hosts: string[]) => {
+    const lines = hosts.map((host) => `hOST:${host}\r\n`).join('')
+    return await tell(`${target} HTTP/1.1\r\n${lines}Connection: close\r\n\r\n`)
+  }
+  const targets: [target: string, status: number][] = [
+    ['GET /auth.md', 200],
+    ['GET /auth.md?x', 200],
+    ['OPTIONS /oauth2/token', 204],
+    ['GET /oauth2/token', 405],
+    ['GET /nothing', 404],
+  ]
+  for (const [target, status] of targets) {
+    for (const host of [
+      '',
+      ' ',
+      ' a_b.example:',
+      ' a.example:80',
+      ' [::1]:80',
+      ' 127.0.0.1',
+      ' %41',
+    ])
+      t2.equal((await ask(target, [host])).status, status, `${target} ${host}`)
+    for (const hosts of [['x', 'x'], ['x', ''], ['x y'], ['x/y'], ['u@x'], ['x:y'], ['é'], ['[x']])
+      t2.match(await ask(target, hosts), { status: 400, body: /invalid_request/ }, `${hosts}`)
+  }
+  t2.equal((await tell('GET /auth.md HTTP/1.0\r\n\r\n')).status, 200)
 })
