@@ -84,9 +84,11 @@ export async function makeReplica(
   return replica
 }
 
-/** As its own npm start has them: `node --flag … dist/src/server.js`. */
+/** As its own npm start has them: `exec node --flag … dist/src/server.js`. */
 function flagsOf(server: string): string[] {
   const manifest = join(dirname(server), '../../package.json')
   const { start } = JSON.parse(readFileSync(manifest, 'utf8')).scripts
-  return String(start).split(' ').slice(1, -1)
+  const words = String(start).split(' ')
+  // Releases before this one had no exec.
+  return words.slice(words.indexOf('node') + 1, -1)
 }

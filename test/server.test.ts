@@ -95,6 +95,15 @@ test('C39: a signal lets the request in flight finish, however often it comes, a
   }
 })
 
+test('npm start passes a signal on to the server, and ends with it', async (t) => {
+  const { url: DATABASE_URL } = await testDatabase(t)
+  const HOME = temporaryFolder(t)
+  const { url, child, ended } = await startServer(t, { DATABASE_URL, HOME }, 'npm')
+  child.kill('SIGTERM')
+  t.match(await ended, { code: 0, stdout: /"msg":"stopping"/ })
+  t.ok(await freed(url))
+})
+
 test('without DATABASE_URL it brings its own database, which keeps what it is told', async (t) => {
   const DATA_DIR = join(temporaryFolder(t), 'data')
   const env = { DATA_DIR, SECRET: '' }
