@@ -127,6 +127,9 @@ async function registerAll(app: FastifyInstance, config: Config): Promise<void> 
   await app.register(sweeper)
 
   await app.register(discovery)
+  const below = prefixOf(config.ISSUER)
+  // Probes ask a replica itself, wherever the public finds it.
+  if (below.prefix !== '') await app.register(health)
   await app.register(async (surfaces) => {
     await surfaces.register(health)
 
@@ -171,7 +174,7 @@ async function registerAll(app: FastifyInstance, config: Config): Promise<void> 
       await people.register(delegations)
       await people.register(agents)
     })
-  }, prefixOf(config.ISSUER))
+  }, below)
 }
 
 function unrouted(error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {

@@ -77,6 +77,20 @@ test('HTTP-15: it is ready while the database is writable, complete and has its 
   t.same(ready.json(), { status: 'ready' })
 })
 
+test('an issuer with a path has its health at the root as well, where probes look for it', async (t) => {
+  const { app } = await agents.testApp(t, { ISSUER: 'http://localhost:8000/tenant' })
+  for (const below of ['', '/tenant'])
+    for (const [path, status] of [
+      ['/healthz', 'ok'],
+      ['/readyz', 'ready'],
+    ] as const) {
+      const answer = await app.inject({ url: below + path })
+      t.equal(answer.statusCode, 200, below + path)
+      t.same(answer.json(), { status })
+    }
+  t.equal((await app.inject({ url: '/login' })).statusCode, 404, 'nothing else is there')
+})
+
 test('C39: told to stop it is unready first, and still serves whoever comes', async (t) => {
   const { url: DATABASE_URL } = await testDatabase(t)
   const server = await startServer(t, { DATABASE_URL, STOP_GRACE_SECONDS: '6' })
