@@ -7,7 +7,7 @@ import fp from 'fastify-plugin'
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** Unready from now on. `close()` does it too; in between, the load balancer can notice. */
+    /** Unready from now on: `/readyz` says so. `close()` does it too; in between, the load balancer can notice. */
     drain(): void
     readonly draining: boolean
   }
@@ -28,9 +28,6 @@ export default fp(
     })
     app.server.on('request', ({ socket }) => unused.delete(socket))
 
-    app.readiness.push(async () => {
-      if (draining) throw new Error('This replica is stopping')
-    })
     app.decorate('drain', () => void (draining = true))
     app.decorate('draining', { getter: () => draining })
     app.addHook('preClose', async () => {
@@ -46,5 +43,5 @@ export default fp(
       done()
     })
   },
-  { name: 'closing', dependencies: ['readiness'] },
+  { name: 'closing' },
 )

@@ -1,6 +1,6 @@
 /** /healthz: the process answers. /readyz: it can serve. Neither says more than that; the log says why not. */
 import type { FastifyPluginAsync } from 'fastify'
-import { unavailable } from '../errors.js'
+import { oauthBody, unavailable } from '../errors.js'
 
 const plugin: FastifyPluginAsync = async (app) => {
   const { LOG_LEVEL } = app.config
@@ -9,7 +9,13 @@ const plugin: FastifyPluginAsync = async (app) => {
 
   app.get('/healthz', { logLevel }, async () => ({ status: 'ok' }))
 
-  app.get('/readyz', { logLevel }, async () => {
+  app.get('/readyz', { logLevel }, async (_request, reply) => {
+    // As it was told: not thrown, or the log would call each probe a failure.
+    if (app.draining) {
+      const { statusCode, headers } = unavailable()
+      reply.code(statusCode).headers(headers)
+      return oauthBody(unavailable())
+    }
     try {
       for (const check of app.readiness) await check()
     } catch (cause) {
