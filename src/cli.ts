@@ -18,6 +18,7 @@ import { openDatabase } from './open-database.js'
 import type { Database } from './repositories/tables.js'
 
 const HELP = `
+In a checkout it is "npm run --silent registrar -- …": npm would add lines of its own to what goes to a pipe or a file.
 Settings come from the environment, the same as the server's; the README lists them. Without DATABASE_URL, and with an
 ISSUER on localhost, it works on the embedded Postgres in DATA_DIR, whether or not the server runs.
 On a terminal what was found is a table, otherwise and with --json it is JSON; doctor and migrate say it in words unless
