@@ -6,7 +6,7 @@ import { clockDistance, CONNECTIONS, isSameTime, requireWritable } from './datab
 import { otherDeployment } from './domain/deployment.js'
 import { migrationStatus } from './migrations.js'
 import { findIssuerOfDatabase } from './repositories/deployment.js'
-import { connectionFacts, serverFacts } from './repositories/server-facts.js'
+import { connectionFacts, lackingPrivileges, serverFacts } from './repositories/server-facts.js'
 import type { Database } from './repositories/tables.js'
 
 export interface Connected {
@@ -72,13 +72,23 @@ export async function migrated(of: Connected): Promise<{ check: Check; complete:
   return { check, complete }
 }
 
-/** As a replica finds it before it says that it is ready. */
-export function writable({ pool }: Connected): Promise<Check> {
+/** Beyond what a replica looks at before it says that it is ready. */
+export function writable({ pool, db }: Connected): Promise<Check> {
   const name = 'privileges'
-  const fix = `give the role of DATABASE_URL all privileges on the tables, best by making it their owner`
-  return attempt(name, fix, async () => {
-    await requireWritable(pool)
-    return ok(name, 'the role may write')
+  return attempt(name, 'see what the database says', async () => {
+    const lacking = await lackingPrivileges(db)
+    if (lacking.length === 0) {
+      await requireWritable(pool)
+      return ok(name, 'the role may read and write every table')
+    }
+    const { role } = lacking[0]!
+    const which = lacking.map(({ table, missing }) => `${table} (${missing})`).join(', ')
+    const tables = lacking.map(({ table }) => table).join(', ')
+    return fault(
+      name,
+      `${role} lacks privileges on ${which}`,
+      `as the owner: grant select, insert, update, delete on ${tables} to ${role}; or make ${role} the owner`,
+    )
   })
 }
 

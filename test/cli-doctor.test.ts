@@ -127,11 +127,21 @@ test('a database that is empty, newer, read-only, unsafe, full or another time',
   const reader = new URL(env.DATABASE_URL)
   reader.username = role
   reader.password = 'reader'
-  t.match(await examined(t, { ...env, DATABASE_URL: reader.href }), {
-    privileges: { status: 'fault', found: 'permission denied for table signing_keys' },
+  const asReader = { ...env, DATABASE_URL: reader.href }
+  t.match(await examined(t, asReader), {
+    privileges: { status: 'fault', found: /, signing_keys \(insert, update, delete\), / },
     keys: { status: 'ok' },
   })
-  await pool.query(`revoke select on all tables in schema public from ${role}`)
+  const all = 'all on all tables in schema public'
+  await pool.query(`grant ${all} to ${role}; revoke insert on audit_events from ${role}`)
+  t.match((await examined(t, asReader)).privileges, {
+    status: 'fault',
+    found: `${role} lacks privileges on audit_events (insert)`,
+    fix: `as the owner: grant select, insert, update, delete on audit_events to ${role}; or make ${role} the owner`,
+  })
+  await pool.query(`grant insert on audit_events to ${role}`)
+  t.match((await examined(t, asReader)).privileges, { status: 'ok' })
+  await pool.query(`revoke ${all} from ${role}`)
 
   await pool.query(`alter database ${database} set synchronous_commit = off`)
   t.match((await examined(t, env)).database, { status: 'warning', found: /a crash loses/ })

@@ -1,6 +1,6 @@
 /** What Postgres says of itself and of how we are connected to it. */
 import { sql } from 'kysely'
-import type { Database } from './tables.js'
+import type { Database, Tables } from './tables.js'
 
 export interface ServerFacts {
   version: string
@@ -46,4 +46,43 @@ export async function connectionFacts(db: Database): Promise<ConnectionFacts> {
     )
     select allowed, greatest(allowed - used, 0) as left from limits order by 2 limit 1`.execute(db)
   return rows[0]!
+}
+
+/** An object, so that a table which is missing here does not compile. */
+const TABLES: Record<keyof Tables, true> = {
+  users: true,
+  issuers: true,
+  delegations: true,
+  spent_assertions: true,
+  sign_ins: true,
+  sessions: true,
+  registrations: true,
+  claim_attempts: true,
+  poll_states: true,
+  rate_limits: true,
+  revoked_tokens: true,
+  signing_keys: true,
+  deployment: true,
+  secret_fingerprints: true,
+  resource_servers: true,
+  audit_events: true,
+}
+
+export interface LackingPrivileges {
+  /** Ours, as SQL wants it. */
+  role: string
+  table: string
+  missing: string
+}
+
+/** What our role may not do with our tables, each of which we read and write. */
+export async function lackingPrivileges(db: Database): Promise<LackingPrivileges[]> {
+  const tables = Object.keys(TABLES)
+  const { rows } = await sql<LackingPrivileges>`
+    select quote_ident(current_user) as role, "table", string_agg(privilege, ', ' order by nth) as missing
+    from unnest(${tables}::text[]) as "table"
+      cross join unnest('{select,insert,update,delete}'::text[]) with ordinality as needed (privilege, nth)
+    where not has_table_privilege(to_regclass("table"), privilege)
+    group by "table" order by "table"`.execute(db)
+  return rows
 }
