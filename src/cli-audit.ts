@@ -1,9 +1,7 @@
 /** `registrar audit`: the trail as JSON lines, for people who watch and for what keeps it elsewhere. */
-import { Readable } from 'node:stream'
-import { pipeline } from 'node:stream/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Command } from 'commander'
-import { instant, userId, wholeNumber, type WithDatabase } from './cli-io.js'
+import { instant, userId, wholeNumber, write, type WithDatabase } from './cli-io.js'
 import * as trail from './repositories/audit-trail.js'
 import type { Database } from './repositories/tables.js'
 
@@ -52,7 +50,7 @@ export function addAuditCommands(program: Command, withDatabase: WithDatabase): 
           ...(registration === undefined ? {} : { registration_id: registration }),
           ...(user === undefined ? {} : { user_id: await userId(db, user) }),
         }
-        await write(goOn ? follow(db, filter, limit) : latest(db, filter, limit))
+        await write(textOf(goOn ? follow(db, filter, limit) : latest(db, filter, limit)))
       }),
     )
 
@@ -62,7 +60,7 @@ export function addAuditCommands(program: Command, withDatabase: WithDatabase): 
     .option('--since <time>', 'from this time on (ISO 8601 with zone)', instant)
     .option('--until <time>', 'before this time', instant)
     .action((options: { since?: Date; until?: Date }) =>
-      withDatabase(async (db) => write(trail.eventsBetween(db, options))),
+      withDatabase(async (db) => write(textOf(trail.eventsBetween(db, options)))),
     )
 }
 
@@ -104,14 +102,6 @@ async function* follow(db: Database, filter: trail.AuditFilter, limit: number) {
     after = settled
     seen = new Set(ids.filter((id) => BigInt(id) > BigInt(after)))
   }
-}
-
-/** No faster than it is read; a reader that has enough, as `head`, is no fault. */
-async function write(batches: AsyncIterable<trail.ListedEvent[]>): Promise<void> {
-  const lines = Readable.from(textOf(batches))
-  await pipeline(lines, process.stdout, { end: false }).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error
-  })
 }
 
 async function* textOf(batches: AsyncIterable<trail.ListedEvent[]>) {

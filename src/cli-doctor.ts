@@ -6,7 +6,7 @@ import type { Connected } from './cli-doctor-database.js'
 import { keys, type KeysSeen as Seen } from './cli-doctor-keys.js'
 import { issuers, signIn } from './cli-doctor-providers.js'
 import { proxy, publicUrl } from './cli-doctor-public.js'
-import { output, print, say } from './cli-io.js'
+import { output, print, printLine, say } from './cli-io.js'
 import { visible } from './cli-table.js'
 import { readSettings, type Config } from './config.js'
 import { connect } from './database.js'
@@ -34,9 +34,9 @@ export function addDoctorCommand(program: Command): void {
     .action(async () => {
       const checks = await examine(process.env)
       const faults = checks.filter(({ status }) => status === 'fault').length
-      if (output.asked) print({ ok: faults === 0, checks })
-      else tell(checks)
       if (faults > 0) process.exitCode = 1
+      if (output.asked) await print({ ok: faults === 0, checks })
+      else await printLine(inWords(checks))
     })
 }
 
@@ -129,12 +129,13 @@ function secretsOf({ secrets, DATA_DIR }: Config): Buffer[] {
   return [localSecret(DATA_DIR)]
 }
 
-function tell(checks: Check[]): void {
+function inWords(checks: Check[]): string {
   const width = Math.max(...checks.map(({ name }) => name.length))
-  for (const { name, status, found, fix } of checks) {
-    console.log(visible(`${status.padEnd(8)} ${name.padEnd(Math.min(width, 16))}  ${found}`))
-    if (fix !== null) console.log(visible(`         fix: ${fix}`))
-  }
+  const lines = checks.flatMap(({ name, status, found, fix }) => [
+    `${status.padEnd(8)} ${name.padEnd(Math.min(width, 16))}  ${found}`,
+    ...(fix === null ? [] : [`         fix: ${fix}`]),
+  ])
   const count = (status: Check['status']) => checks.filter((one) => one.status === status).length
-  console.log(`faults: ${count('fault')}, warnings: ${count('warning')}, ok: ${count('ok')}`)
+  const counts = `faults: ${count('fault')}, warnings: ${count('warning')}, ok: ${count('ok')}`
+  return [...lines.map(visible), counts].join('\n')
 }

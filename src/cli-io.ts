@@ -13,13 +13,40 @@ export type WithDatabase = (work: (db: Database, config: Config) => Promise<void
 
 export const say = (line: string) => console.error(line)
 /** `asked`: `--json` was given. */
-export const output = { asked: false }
-export const printJson = (value: unknown) => console.log(JSON.stringify(value, null, 2))
+export const output = { asked: false, to: process.stdout as NodeJS.WritableStream }
+
+export const printJson = (value: unknown) => printLine(JSON.stringify(value, null, 2))
 
 /** What scripts read is always JSON. */
-export function print(value: unknown): void {
-  if (output.asked || !process.stdout.isTTY) printJson(value)
-  else console.log(table(value, process.stdout.columns))
+export async function print(value: unknown): Promise<void> {
+  if (output.asked || !process.stdout.isTTY) await printJson(value)
+  else await printLine(table(value, process.stdout.columns))
+}
+
+export const printLine = (line: string) => write([`${line}\n`])
+
+/** No faster than it is read; a reader that has enough, as `head`, is no fault. `console.log` would hide a full disk. */
+export async function write(texts: Iterable<string> | AsyncIterable<string>): Promise<void> {
+  for await (const text of texts) {
+    const fault = await faultOfWriting(text)
+    if (fault?.code === 'EPIPE') return
+    if (fault)
+      throw new Error(
+        `Standard output could not be written: ${fault.message}. What the command did stays done.`,
+      )
+  }
+}
+
+function faultOfWriting(text: string): Promise<NodeJS.ErrnoException | undefined> {
+  return new Promise((resolve) => {
+    const { to } = output
+    // It is emitted as well, after it was called back.
+    to.once('error', resolve)
+    to.write(text, (error) => {
+      if (!error) to.off('error', resolve)
+      resolve(error ?? undefined)
+    })
+  })
 }
 
 export function wholeNumber(text: string): number {

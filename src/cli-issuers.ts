@@ -91,7 +91,7 @@ export function addIssuerCommands(program: Command, withDatabase: WithDatabase):
           const added = await putIssuer(tx, entry)
           await audit(tx, added ? 'issuer.added' : 'issuer.changed', issuer)
         })
-        print(await findIssuer(db, issuer))
+        await print(await findIssuer(db, issuer))
       }),
     )
 
@@ -105,7 +105,7 @@ export function addIssuerCommands(program: Command, withDatabase: WithDatabase):
             if (!(await stopIssuer(tx, issuer, column))) unknown(issuer)
             await audit(tx, `issuer.${verb}d`, issuer)
           })
-          print(await findIssuer(db, issuer))
+          await print(await findIssuer(db, issuer))
         }),
       )
   stop('disable', 'disabled_at', 'stop accepting its assertions, and keep it in the list')

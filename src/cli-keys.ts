@@ -50,7 +50,7 @@ export function addKeyCommands(program: Command, withDatabase: WithDatabase): vo
           say(
             `It signs from now on. APIs that cache our keys may refuse its tokens for ${MINUTES} minutes. Tokens under the key before stay valid until they expire; if it has leaked, end them: registrar keys retire`,
           )
-        print(await show(db, kid))
+        await print(await show(db, kid))
       }),
     )
 
@@ -67,7 +67,7 @@ export function addKeyCommands(program: Command, withDatabase: WithDatabase): vo
         say(
           `Its tokens are refused from now on here and at introspection; by APIs that cache our keys within ${MINUTES} minutes. Their agents have to register again.`,
         )
-        print(await show(db, kid))
+        await print(await show(db, kid))
       }),
     )
 

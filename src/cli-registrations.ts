@@ -61,7 +61,7 @@ export function addRegistrationCommands(program: Command, withDatabase: WithData
           limit,
           maxTries: config.USER_CODE_MAX_TRIES,
         })
-        print(listed.map((row) => inWords(row, config.USER_CODE_MAX_TRIES)))
+        await print(listed.map((row) => inWords(row, config.USER_CODE_MAX_TRIES)))
       }),
     )
 
@@ -71,7 +71,7 @@ export function addRegistrationCommands(program: Command, withDatabase: WithData
     .action((id: string) =>
       withDatabase(async (db, config) => {
         const row = (await registrations.findListed(db, id)) ?? unknown(id)
-        print({
+        await print({
           ...inWords(row, config.USER_CODE_MAX_TRIES),
           claim_attempts: await registrations.listAttempts(db, id, MOST_SHOWN),
           history: await latestEvents(db, { registration_id: id }, MOST_SHOWN),
@@ -86,7 +86,7 @@ export function addRegistrationCommands(program: Command, withDatabase: WithData
       withDatabase(async (db, config) => {
         await revoke(db, id)
         const row = await registrations.findListed(db, id)
-        print(inWords(row!, config.USER_CODE_MAX_TRIES))
+        await print(inWords(row!, config.USER_CODE_MAX_TRIES))
       }),
     )
 }

@@ -36,7 +36,7 @@ export function addResourceServerCommands(program: Command, withDatabase: WithDa
             throw new Error(`There is a resource server named ${name} already.`)
           await recordAudit(tx, { event: 'resource_server.added', details: { id, name } })
         })
-        printJson({ id, secret })
+        await printJson({ id, secret })
       }),
     )
   servers
@@ -50,7 +50,7 @@ export function addResourceServerCommands(program: Command, withDatabase: WithDa
           await recordAudit(tx, { event: 'resource_server.removed', details })
           return details
         })
-        print(removed)
+        await print(removed)
       }),
     )
 }

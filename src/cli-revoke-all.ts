@@ -46,12 +46,12 @@ export function addRevokeAllCommand(program: Command, withDatabase: WithDatabase
         const began = await beginning(db)
         const total = await countTargets(db, target, began)
         if (!yes) {
-          print({ would_end: total })
+          await print({ would_end: total })
           throw new Error('Nothing was done: add --yes to end them.')
         }
         say(`Ending ${total} registrations.`)
         const progress = progressOf(total)
-        print(await endAll(db, () => targets(db, target, began), DETAILS, progress))
+        await print(await endAll(db, () => targets(db, target, began), DETAILS, progress))
       }),
     )
 }

@@ -45,7 +45,7 @@ export function addUserCommands(program: Command, withDatabase: WithDatabase): v
             inWords(row, maxTries)
           return { id, state, registration_type, issuer, created_at, claimed_at, revoked_at }
         })
-        print({ ...(await findPerson(db, user_id)), registrations })
+        await print({ ...(await findPerson(db, user_id)), registrations })
       }),
     )
 
@@ -58,11 +58,11 @@ export function addUserCommands(program: Command, withDatabase: WithDatabase): v
         const user_id = await userId(db, idOrEmail)
         if (!yes) {
           const would_end = await countTargets(db, { user_id }, await beginning(db))
-          print({ user_id, would_end })
+          await print({ user_id, would_end })
           throw new Error('Nothing was done: add --yes to forget them.')
         }
         say(`Forgetting ${user_id}. Should this be interrupted, run it again with this id.`)
-        print({ user_id, ...(await forget(db, user_id)) })
+        await print({ user_id, ...(await forget(db, user_id)) })
       }),
     )
 }

@@ -4,7 +4,7 @@ import { Command } from 'commander'
 import { addAuditCommands } from './cli-audit.js'
 import { addIssuerCommands } from './cli-issuers.js'
 import { addDoctorCommand } from './cli-doctor.js'
-import { output, printJson, say, wholeNumber } from './cli-io.js'
+import { output, printJson, printLine, say, wholeNumber } from './cli-io.js'
 import { addPruneCommand } from './cli-prune.js'
 import { addRegistrationCommands } from './cli-registrations.js'
 import { addKeyCommands } from './cli-keys.js'
@@ -75,10 +75,13 @@ migrations
     withDatabaseUrl(async (url) => {
       const all = await migrationStatus(url)
       if (output.asked)
-        printJson(all.map(({ appliedAt, ...rest }) => ({ ...rest, applied_at: appliedAt })))
+        await printJson(all.map(({ appliedAt, ...rest }) => ({ ...rest, applied_at: appliedAt })))
       else
-        for (const { name, appliedAt } of all)
-          console.log(`${name}  ${appliedAt?.toISOString() ?? 'missing'}`)
+        await printLine(
+          all
+            .map(({ name, appliedAt }) => `${name}  ${appliedAt?.toISOString() ?? 'missing'}`)
+            .join('\n'),
+        )
     }),
   )
 
@@ -105,7 +108,7 @@ try {
 /** With `--json` also tells which it ran. */
 async function run(url: string, direction: 'up' | 'down', count?: number): Promise<void> {
   const names = await migrate(url, direction, { ...(count && { count }), log: say })
-  if (output.asked) printJson(names)
+  if (output.asked) await printJson(names)
 }
 
 async function withDatabaseUrl(

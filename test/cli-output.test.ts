@@ -1,10 +1,11 @@
 /** How the operator's command tells what it found, and helps those who do not know it. */
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { test } from 'tap'
 import { table } from '../src/cli-table.js'
 import { testDatabase } from './fixtures/database.js'
-import { operator } from './fixtures/process.js'
+import { isSentence, operator, operatorInto, start } from './fixtures/process.js'
 
 const TERMINAL = pathToFileURL(join(import.meta.dirname, 'fixtures/terminal.js')).href
 const onTerminal = { NODE_OPTIONS: `--import=${TERMINAL}`, COLUMNS: '80' }
@@ -32,6 +33,25 @@ test('on a terminal lists are tables and single things are lines; elsewhere and 
   t.match((await seen('prune')).stdout, /^expired {11}0\nspent_assertions {2}0\n/)
   const { stdout } = await seen('audit', 'tail')
   t.match(JSON.parse(stdout.trim()), { event: 'resource_server.added' }, 'JSON lines always')
+})
+
+test('what cannot be written is said, and a reader that has enough is no fault', async (t) => {
+  const { url: DATABASE_URL } = await testDatabase(t)
+  for (const args of [['list'], ['add', 'orders']]) {
+    const { child, ended } = start(t, 'cli', ['resource-servers', ...args], { DATABASE_URL })
+    child.stdout!.destroy()
+    t.match(await ended, { code: 0, stderr: '' })
+  }
+  if (!existsSync('/dev/full')) return
+  const full = operatorInto(t, '/dev/full', { DATABASE_URL })
+  for (const args of [
+    ['resource-servers', 'add', 'lost'],
+    ['resource-servers', 'list'],
+    ['audit', 'export'],
+    ['migrate', 'status'],
+  ])
+    isSentence(t, await full(...args), /^Standard output .* ENOSPC.* stays done\.$/m)
+  t.match(await full('doctor'), { code: 1, stderr: /ENOSPC/ })
 })
 
 test('migrate tells with --json what it ran and what there is', async (t) => {
