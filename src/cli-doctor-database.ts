@@ -4,7 +4,7 @@ import { attempt, fault, notChecked, ok, warning, type Check } from './cli-docto
 import type { Config } from './config.js'
 import { clockDistance, CONNECTIONS, isSameTime, requireWritable } from './database.js'
 import { otherDeployment } from './domain/deployment.js'
-import { migrationStatus } from './migrations.js'
+import { creationRefused, migrationStatus } from './migrations.js'
 import { findIssuerOfDatabase } from './repositories/deployment.js'
 import { connectionFacts, lackingPrivileges, serverFacts } from './repositories/server-facts.js'
 import type { Database } from './repositories/tables.js'
@@ -60,7 +60,10 @@ export async function migrated(of: Connected): Promise<{ check: Check; complete:
     const pending = `the database lacks ${missing.join(', ')}`
     if (missing.length > 0 && embedded)
       return warning(name, pending, 'start the server: it migrates the database it brought')
-    if (missing.length > 0) return fault(name, pending, 'run registrar migrate up')
+    if (missing.length > 0) {
+      const refused = await creationRefused(pool)
+      return fault(name, pending, `${refused ? `${refused}; then ` : ''}run registrar migrate up`)
+    }
     if (unknown.length > 0)
       return warning(
         name,

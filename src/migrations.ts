@@ -57,6 +57,8 @@ export async function migrate(
       .map(({ name }) => name)
     if (direction === 'down') names.reverse()
     const chosen = names.slice(0, count)
+    const refused = direction === 'up' && chosen.length > 0 && (await creationRefused(client))
+    if (refused) throw new Error(refused)
     for (const name of chosen) await run(client, direction, name, dir, log)
     return chosen
   } finally {
@@ -88,6 +90,20 @@ export async function pendingMigrations(pool: pg.Pool, dir: string = DIR): Promi
   return (await status(pool, dir))
     .filter(({ appliedAt }) => appliedAt === null)
     .map(({ name }) => name)
+}
+
+/** Why this role can make nothing in this database, and the cure; undefined: it can. From Postgres 15 on that takes a grant. */
+export async function creationRefused(db: Queryable): Promise<string | undefined> {
+  const { rows } = await db.query<{ role: string; database: string; owner: string }>(
+    `select quote_ident(current_user) as role, quote_ident(datname) as database,
+       quote_ident(pg_get_userbyid(datdba)) as owner
+     from pg_database
+     where datname = current_database() and not has_schema_privilege('public', 'create')`,
+  )
+  return rows.map(
+    ({ role, database, owner }) =>
+      `The role ${role} may not create tables in the database ${database}, which ${owner} owns. As ${owner}: alter database ${database} owner to ${role}; or, in it, grant create on schema public to ${role}`,
+  )[0]
 }
 
 /**

@@ -2,12 +2,11 @@
 import { randomBytes } from 'node:crypto'
 import { existsSync, mkdirSync, rmdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import pg from 'pg'
 import { test } from 'tap'
 import { innermost, reasonOf } from '../src/cli-doctor-check.js'
 import { rotateKeys } from '../src/key-store.js'
 import * as agents from './fixtures/app.js'
-import { testDatabase } from './fixtures/database.js'
+import { testDatabase, testRole } from './fixtures/database.js'
 import { examined, patient } from './fixtures/patient.js'
 import { operator, startServer, temporaryFolder } from './fixtures/process.js'
 import { testGate } from './fixtures/wire.js'
@@ -103,6 +102,12 @@ test('a database that is empty, newer, read-only, unsafe, full or another time',
     },
     keys: { status: 'warning', found: 'not checked: it needs the migrations' },
   })
+  const other = await testRole(t, DATABASE_URL)
+  t.match((await examined(t, { ...env, DATABASE_URL: other.url })).migrations, {
+    status: 'fault',
+    found: /^the database lacks 0001_/,
+    fix: RegExp(`^The role ${other.role} may not .*; then run registrar migrate up$`),
+  })
 
   const database = new URL(env.DATABASE_URL).pathname.slice(1)
   await pool.query(`insert into migrations (name, run_on) values ('9999_newer', now())`)
@@ -115,19 +120,9 @@ test('a database that is empty, newer, read-only, unsafe, full or another time',
   for (const client of held) client.release()
   await pool.query(`alter database ${database} connection limit -1`)
 
-  const role = `${database}_reader`
-  await pool.query(`create role ${role} login password 'reader'`)
-  t.teardown(async () => {
-    const admin = new pg.Client({ connectionString: process.env.TEST_DATABASE_URL! })
-    await admin.connect()
-    await admin.query(`drop role ${role}`)
-    await admin.end()
-  })
+  const { role, url: readers } = await testRole(t, env.DATABASE_URL)
   await pool.query(`grant select on all tables in schema public to ${role}`)
-  const reader = new URL(env.DATABASE_URL)
-  reader.username = role
-  reader.password = 'reader'
-  const asReader = { ...env, DATABASE_URL: reader.href }
+  const asReader = { ...env, DATABASE_URL: readers }
   t.match(await examined(t, asReader), {
     privileges: { status: 'fault', found: /, signing_keys \(insert, update, delete\), / },
     keys: { status: 'ok' },
@@ -141,7 +136,6 @@ test('a database that is empty, newer, read-only, unsafe, full or another time',
   })
   await pool.query(`grant insert on audit_events to ${role}`)
   t.match((await examined(t, asReader)).privileges, { status: 'ok' })
-  await pool.query(`revoke ${all} from ${role}`)
 
   await pool.query(`alter database ${database} set synchronous_commit = off`)
   t.match((await examined(t, env)).database, { status: 'warning', found: /a crash loses/ })

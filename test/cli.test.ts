@@ -1,7 +1,7 @@
 /** The operator's command as operators run it: as a process. */
 import { test } from 'tap'
 import * as agents from './fixtures/app.js'
-import { testDatabase } from './fixtures/database.js'
+import { testDatabase, testRole } from './fixtures/database.js'
 import { isSentence, operator } from './fixtures/process.js'
 
 test('migrations go up and down, and their status is told', async (t) => {
@@ -26,6 +26,19 @@ test('migrations go up and down, and their status is told', async (t) => {
   const down = await registrar('migrate', 'down', '--count', String(rows[0].n))
   t.match(down, { code: 0, stderr: /^Reverted 0001_registrations$/m })
   t.match(await registrar('migrate', 'status'), { stdout: /^0001_registrations {2}missing$/m })
+})
+
+test('a role that may not create tables is told so, and who can change that', async (t) => {
+  const { url, pool } = await testDatabase(t, { empty: true })
+  const other = await testRole(t, url)
+  const registrar = operator(t, { DATABASE_URL: other.url })
+  const database = new URL(url).pathname.slice(1)
+  const refused = RegExp(
+    `^The role ${other.role} may not create tables in the database ${database}, which \\w+ owns\\. As \\w+: alter database ${database} owner to ${other.role}`,
+  )
+  isSentence(t, await registrar('migrate', 'up'), refused)
+  await pool.query(`grant create on schema public to ${other.role}`)
+  t.match(await registrar('migrate', 'up'), { code: 0, stderr: /^Applied 0001_registrations$/m })
 })
 
 test('resource servers are added, listed and removed; what cannot be is said', async (t) => {
