@@ -1,11 +1,17 @@
 /** What is wrong with settings that each have their type: how they fit together, and what URLs may look like. */
 import { isIP } from 'node:net'
+import pg from 'pg'
 import type { Config } from './config.js'
 import { accentFault } from './domain/color.js'
 
 /** Reads only what has its type whatever the schema says about its value; SCOPES has not. */
 export function crossFaults(config: Config, scopesRead: boolean): string[] {
-  const faults = [...urlFaults(config), ...signInFaults(config), ...brandFaults(config)]
+  const faults = [
+    ...urlFaults(config),
+    ...databaseFaults(config),
+    ...signInFaults(config),
+    ...brandFaults(config),
+  ]
   if (scopesRead) {
     const unknown = config.PRE_CLAIM_SCOPES.filter((scope) => !Object.hasOwn(config.SCOPES, scope))
     if (unknown.length > 0) faults.push(`PRE_CLAIM_SCOPES: ${unknown.join(', ')} not in SCOPES`)
@@ -56,6 +62,23 @@ function urlFaults({ ISSUER, RESOURCE, local }: Config): string[] {
   return faults
 }
 
+/** By who will read it, and without repeating it: it has a password. */
+function databaseFaults({ DATABASE_URL: url }: Config): string[] {
+  if (!url?.startsWith('postgres')) return []
+  try {
+    // It does not connect yet, and leaves out what comes after a #.
+    new pg.Client({ connectionString: url })
+    if (!url.includes('#')) return []
+  } catch (error) {
+    const { message, path } = error as NodeJS.ErrnoException
+    // Of a file that the URL names, as sslrootcert.
+    if (path !== undefined) return [`DATABASE_URL: ${message}`]
+  }
+  return [
+    'DATABASE_URL: not a URL; percent-encode what is special in user and password, as %23 for #, and give a port of at most 65535',
+  ]
+}
+
 /** Does not repeat the URL: people write passwords into them. */
 function providerFault(issuer: string, { ISSUER, local }: Config): string | undefined {
   const url = parseUrl(issuer)
@@ -77,7 +100,7 @@ function signInFaults(config: Config): string[] {
   if (!OIDC_ISSUER && (OIDC_CLIENT_ID || OIDC_CLIENT_SECRET))
     faults.push('OIDC_ISSUER: required with OIDC_CLIENT_ID and OIDC_CLIENT_SECRET')
   else if (SIGN_IN === 'oidc' && !OIDC_ISSUER && listed === 0)
-    faults.push('OIDC_ISSUER: required for SIGN_IN=oidc')
+    faults.push('OIDC_ISSUER or OIDC_PROVIDERS: required for SIGN_IN=oidc')
   const issuers = oidcProviders.map(({ issuer }) => issuer)
   for (const [i, issuer] of issuers.entries()) {
     const fault = providerFault(issuer, config)

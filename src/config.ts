@@ -1,12 +1,15 @@
 /** The settings: one environment variable each, read once at start; every fault is reported in one message. */
 import { Type, type Static, type TSchema } from '@sinclair/typebox'
-import { Value } from '@sinclair/typebox/value'
+import { Value, ValueErrorType, type ValueError } from '@sinclair/typebox/value'
 import { crossFaults, isLocal, parseUrl } from './config-faults.js'
 import { LIMITS, NO_LIMITS, type LimitName, type Limits } from './domain/limits.js'
 
 /** RFC 6749 §3.3 scope-token. */
 const SCOPE = '^[\\x21\\x23-\\x5B\\x5D-\\x7E]+$'
 const LIFETIME = { minimum: 1, maximum: 31_536_000 }
+/** `expected`: the pattern in words. */
+const NOT_BLANK = { pattern: '\\S', expected: 'something other than spaces' }
+const HTTP_URL = { pattern: '^https?://\\S+$', expected: 'an http or https URL, without spaces' }
 
 const OidcProvider = Type.Object(
   {
@@ -28,12 +31,14 @@ const Settings = Type.Object({
   ISSUER: Type.String(),
   PORT: Type.Integer({ default: 8000, minimum: 0, maximum: 65535 }),
   HOST: Type.String({ default: '127.0.0.1' }),
-  DATABASE_URL: Type.Optional(Type.String({ pattern: '^postgres(ql)?://' })),
-  DATA_DIR: Type.String({ default: '.data' }),
+  DATABASE_URL: Type.Optional(
+    Type.String({ pattern: '^postgres(ql)?://', expected: 'a URL that begins with postgres://' }),
+  ),
+  DATA_DIR: Type.String({ default: '.data', ...NOT_BLANK }),
   SECRET: Type.Array(Type.String(), { default: [] }),
   RESOURCE: Type.String(),
-  RESOURCE_NAME: Type.String({ default: 'Example API', maxLength: 100 }),
-  RESOURCE_LOGO_URI: Type.Optional(Type.String({ pattern: '^https?://' })),
+  RESOURCE_NAME: Type.String({ default: 'Example API', maxLength: 100, ...NOT_BLANK }),
+  RESOURCE_LOGO_URI: Type.Optional(Type.String(HTTP_URL)),
   SCOPES: Type.Record(Type.String({ pattern: SCOPE }), Type.String({ minLength: 1 }), {
     default: { 'api.read': 'Read your data', 'api.write': 'Change your data' },
     additionalProperties: false,
@@ -56,9 +61,11 @@ const Settings = Type.Object({
   OIDC_PROVIDERS: Type.Array(OidcProvider, { default: [], maxItems: 20 }),
   SIGN_IN_MAX_AGE_SECONDS: Type.Integer({ default: 3600, minimum: 60, maximum: 43_200 }),
   TOKEN_SUBJECT: oneOf('user', 'sign_in'),
-  BRAND_NAME: Type.Optional(Type.String({ maxLength: 60 })),
+  BRAND_NAME: Type.Optional(Type.String({ maxLength: 60, ...NOT_BLANK })),
   BRAND_LOGO_URI: Type.Optional(Type.String()),
-  BRAND_COLOR: Type.Optional(Type.String({ pattern: '^#[0-9A-Fa-f]{6}$' })),
+  BRAND_COLOR: Type.Optional(
+    Type.String({ pattern: '^#[0-9A-Fa-f]{6}$', expected: 'a colour as #1a2b3c' }),
+  ),
   CLAIM_WINDOW_SECONDS: Type.Integer({ default: 86_400, ...LIFETIME }),
   USER_CODE_TTL_SECONDS: Type.Integer({ default: 600, minimum: 1, maximum: 600 }),
   USER_CODE_MAX_TRIES: Type.Integer({ default: 5, minimum: 1, maximum: 10 }),
@@ -78,7 +85,7 @@ const Settings = Type.Object({
   METRICS_PORT: Type.Optional(Type.Integer({ minimum: 0, maximum: 65535 })),
   METRICS_HOST: Type.String({ default: '127.0.0.1' }),
   STOP_GRACE_SECONDS: Type.Integer({ minimum: 0, maximum: 10 }),
-  OTEL_EXPORTER_OTLP_ENDPOINT: Type.Optional(Type.String({ pattern: '^https?://' })),
+  OTEL_EXPORTER_OTLP_ENDPOINT: Type.Optional(Type.String(HTTP_URL)),
   OTEL_SERVICE_NAME: Type.String({ default: 'agent-registrar', maxLength: 100 }),
   OTEL_TRACES_SAMPLER_ARG: Type.Number({ default: 1, minimum: 0, maximum: 1 }),
   LOG_LEVEL: oneOf('trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'),
@@ -178,9 +185,25 @@ function parse(text: string, schema: TSchema): unknown {
 }
 
 function schemaFaults(settings: unknown): string[] {
-  return [...Value.Errors(Settings, settings)].map(({ path, message, schema }) => {
-    const choices = (schema.anyOf as { const: string }[] | undefined)?.map((choice) => choice.const)
-    const fault = choices ? `Expected one of ${choices.join(', ')}` : message
-    return `${path.slice(1).replace('/', ' item ')}: ${fault}`
-  })
+  return [...Value.Errors(Settings, settings)].map(
+    (error) => `${error.path.slice(1).replace('/', ' item ')}: ${inWords(error)}`,
+  )
+}
+
+function inWords({ type, message, schema, value }: ValueError): string {
+  const inQuotes = typeof value === 'string' ? ': this is no JSON, or has quotes around it' : ''
+  switch (type) {
+    case ValueErrorType.Union:
+      return `Expected one of ${schema.anyOf.map((choice: TSchema) => choice.const).join(', ')}`
+    case ValueErrorType.StringPattern:
+      return `Expected ${schema.expected}`
+    case ValueErrorType.Integer:
+      return 'Expected a whole number, without unit or spaces'
+    case ValueErrorType.Object:
+      return `Expected a JSON object${inQuotes}`
+    case ValueErrorType.Array:
+      return `Expected a JSON list${inQuotes}`
+    default:
+      return message
+  }
 }

@@ -79,7 +79,6 @@ test('a database that is away or deaf is told within seconds, without its passwo
   for (const [DATABASE_URL, found] of [
     [deaf.href, /timeout/],
     ['postgres://x:hunter2@127.0.0.1:1/x', /ECONNREFUSED 127\.0\.0\.1:1/],
-    ['postgres://x:hunter2@[', /Invalid URL/],
   ] as const) {
     const started = Date.now()
     const checks = await examined(t, { DATABASE_URL, SECRET: agents.SECRET })

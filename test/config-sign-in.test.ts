@@ -33,8 +33,8 @@ t.test(
   async (t) => {
     const url = 'an absolute URL without user, query or fragment'
     const table: [env: NodeJS.ProcessEnv, ...faults: string[]][] = [
-      [{ SIGN_IN: 'oidc' }, 'OIDC_ISSUER: required for SIGN_IN=oidc'],
-      [{ OIDC_PROVIDERS: '[]' }, 'OIDC_ISSUER: required for SIGN_IN=oidc'],
+      [{ SIGN_IN: 'oidc' }, 'OIDC_ISSUER or OIDC_PROVIDERS: required for SIGN_IN=oidc'],
+      [{ OIDC_PROVIDERS: '[]' }, 'OIDC_ISSUER or OIDC_PROVIDERS: required for SIGN_IN=oidc'],
       [{ OIDC_ISSUER: IDP }, 'OIDC_CLIENT_ID: required with OIDC_ISSUER'],
       [{ OIDC_CLIENT_ID: 'r' }, 'OIDC_ISSUER: required with OIDC_CLIENT_ID and OIDC_CLIENT_SECRET'],
       [
@@ -49,9 +49,12 @@ t.test(
         { OIDC_PROVIDERS: providers([IDP, OTHER, IDP]) },
         'OIDC_PROVIDERS: an issuer is there twice',
       ],
-      [{ OIDC_PROVIDERS: '{' }, 'OIDC_PROVIDERS: Expected array'],
-      [{ OIDC_PROVIDERS: 'null' }, 'OIDC_PROVIDERS: Expected array'],
-      [{ OIDC_PROVIDERS: '{}', TOKEN_SUBJECT: 'sign_in' }, 'OIDC_PROVIDERS: Expected array'],
+      [
+        { OIDC_PROVIDERS: '{' },
+        'OIDC_PROVIDERS: Expected a JSON list: this is no JSON, or has quotes around it',
+      ],
+      [{ OIDC_PROVIDERS: 'null' }, 'OIDC_PROVIDERS: Expected a JSON list'],
+      [{ OIDC_PROVIDERS: '{}', TOKEN_SUBJECT: 'sign_in' }, 'OIDC_PROVIDERS: Expected a JSON list'],
       [
         { OIDC_PROVIDERS: providers([IDP], { client_secret: 'hunter2', secret: 'hunter2' }) },
         'OIDC_PROVIDERS item 0/secret: Unexpected property',

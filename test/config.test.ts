@@ -114,11 +114,12 @@ t.test('SEC-08: every fault is told, by its setting, all in one message', async 
     CLOCK_SKEW_SECONDS: '301',
   }
   t.throws(() => readConfig(env), {
-    message: /^These settings cannot be used:\n {2}- PORT: Expected integer\n(.*\n)+.*$/,
+    message:
+      /^These settings cannot be used:\n {2}- PORT: Expected a whole number, without unit or spaces\n(.*\n)+.*$/,
   })
   t.same(faults(env), [
-    'PORT: Expected integer',
-    'SCOPES: Expected object',
+    'PORT: Expected a whole number, without unit or spaces',
+    'SCOPES: Expected a JSON object: this is no JSON, or has quotes around it',
     'CLOCK_SKEW_SECONDS: Expected integer to be less or equal to 300',
     'LOG_LEVEL: Expected one of trace, debug, info, warn, error, fatal, silent',
     'ISSUER: https is required off localhost',
@@ -131,15 +132,57 @@ t.test('SEC-08: every fault is told, by its setting, all in one message', async 
     ['SECRET', 'DATABASE_URL'],
     'secrets have no default off localhost',
   )
-  t.notMatch(faults({ DATABASE_URL: 'mysql://u:hunter2@db' }).join(), 'hunter2')
+})
+
+t.test('a DATABASE_URL that cannot be read is told without its password', async (t) => {
+  const url = /^DATABASE_URL: not a URL; percent-encode .* port of at most 65535$/
+  for (const [DATABASE_URL, fault] of [
+    ['mysql://u:hunter2@db', 'DATABASE_URL: Expected a URL that begins with postgres://'],
+    ['postgres://u:hunter2@[', url],
+    ['postgres://u:hunter2#@db/x', url],
+    ['postgres://u:12#hunter2@db/x', url],
+    ['postgres://u:hunter2%ff@db/x', url],
+    ['postgres://u:hunter2@db:99999/x', url],
+    [
+      'postgres://u:hunter2@db/x?sslrootcert=/no/such.crt',
+      "DATABASE_URL: ENOENT: no such file or directory, open '/no/such.crt'",
+    ],
+  ] as const) {
+    t.match(faults({ DATABASE_URL }), [fault], DATABASE_URL)
+    t.notMatch(faults({ DATABASE_URL }).join(), 'hunter2')
+  }
+  for (const DATABASE_URL of [
+    'postgres://u:hunter%232@db:5432/x?sslmode=verify-full',
+    'postgresql://u@/x?host=/var/run/postgresql',
+    'postgres:///x',
+  ])
+    t.same(faults({ DATABASE_URL }), [], DATABASE_URL)
+})
+
+t.test('a setting that has a form is told in words which', async (t) => {
+  for (const [name, value, fault] of [
+    ['BRAND_COLOR', 'navy', 'Expected a colour as #1a2b3c'],
+    ['RESOURCE_NAME', ' ', 'Expected something other than spaces'],
+    ['CLOCK_SKEW_SECONDS', '60s', 'Expected a whole number, without unit or spaces'],
+    ['RATE_LIMITS', '[]', 'Expected a JSON object'],
+    ['OIDC_PROVIDERS', '"[]"', 'Expected a JSON list: this is no JSON, or has quotes around it'],
+    [
+      'OTEL_EXPORTER_OTLP_ENDPOINT',
+      'http://otel.test ',
+      'Expected an http or https URL, without spaces',
+    ],
+  ] as const)
+    t.same(faults({ [name]: value }), [`${name}: ${fault}`])
 })
 
 t.test('what cannot be used is refused, each by one fault', async (t) => {
   const long = '9'.repeat(400)
   const table: [keyof Config, ...string[]][] = [
     ['PORT', '65536', '-1', '1e3', '80.5', '0x50', ' 80', long, '8000/x', '8000@evil.test'],
-    ['RESOURCE_NAME', 'x'.repeat(101)],
-    ['RESOURCE_LOGO_URI', 'javascript:alert(1)', '/logo.png', ' https://x'],
+    ['RESOURCE_NAME', 'x'.repeat(101), ' '],
+    ['BRAND_NAME', ' '],
+    ['DATA_DIR', ' '],
+    ['RESOURCE_LOGO_URI', 'javascript:alert(1)', '/logo.png', ' https://x', 'https://x '],
     ['DATABASE_URL', 'mysql://x', 'localhost', ' postgres://x'],
     [
       'SCOPES',
