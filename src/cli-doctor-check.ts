@@ -32,7 +32,7 @@ export function notChecked(name: string, want: string): Check {
 /** What `work` throws is a fault, and so is to wait too long for it; its signal ends what is then still under way. */
 export async function attempt(
   name: string,
-  fix: string,
+  fix: string | ((error: unknown) => string),
   work: (signal: AbortSignal) => Promise<Check>,
 ): Promise<Check> {
   const over = new AbortController()
@@ -40,7 +40,7 @@ export async function attempt(
     throw new Error(`no answer within ${LIMIT_MS / 1000} s`)
   })
   const check = await Promise.race([work(over.signal), late]).catch((error: unknown) =>
-    fault(name, reasonOf(error), fix),
+    fault(name, reasonOf(error), typeof fix === 'string' ? fix : fix(innermost(error))),
   )
   over.abort()
   return check

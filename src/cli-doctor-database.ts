@@ -2,7 +2,7 @@
 import type pg from 'pg'
 import { attempt, fault, notChecked, ok, warning, type Check } from './cli-doctor-check.js'
 import type { Config } from './config.js'
-import { clockDistance, CONNECTIONS, isSameTime, requireWritable } from './database.js'
+import { clockDistance, CONNECTIONS, isSameTime, isTlsFault, requireWritable } from './database.js'
 import { otherDeployment } from './domain/deployment.js'
 import { creationRefused, migrationStatus } from './migrations.js'
 import { findIssuerOfDatabase } from './repositories/deployment.js'
@@ -19,11 +19,13 @@ const OLDEST = 150_000
 
 const REACH =
   'start Postgres, and correct DATABASE_URL: host, port, database, user, password; this machine must be let in (pg_hba.conf, firewall)'
+const TRUST =
+  'let the certificate of Postgres name the host in DATABASE_URL, and give us its authority (sslrootcert=FILE in DATABASE_URL, or NODE_EXTRA_CA_CERTS); sslmode=disable when Postgres has no TLS'
 
 export async function reachable({ db }: Connected): Promise<{ check: Check; reached: boolean }> {
   const name = 'database'
   let reached = false
-  const check = await attempt(name, REACH, async () => {
+  const check = await attempt(name, reachFix, async () => {
     const facts = await serverFacts(db)
     reached = true
     const found = `Postgres ${facts.version}, database ${facts.database} as ${facts.role}`
@@ -46,6 +48,10 @@ export async function reachable({ db }: Connected): Promise<{ check: Check; reac
     return ok(name, found)
   })
   return { check, reached }
+}
+
+export function reachFix(error: unknown): string {
+  return isTlsFault(error) ? TRUST : REACH
 }
 
 export async function migrated(of: Connected): Promise<{ check: Check; complete: boolean }> {

@@ -157,7 +157,15 @@ export function isSameTime(seconds: number, skewSeconds: number): boolean {
 export function sentence(error: unknown): string {
   const { errors: [first] = [error] } = error as Partial<AggregateError>
   const { message, syscall } = first as NodeJS.ErrnoException
+  if (isTlsFault(first)) return `DATABASE_URL: no TLS connection to the database: ${message}`
+  if (syscall === 'getaddrinfo') return `DATABASE_URL: its host is not found: ${message}`
   return syscall === 'connect' ? `The database cannot be reached: ${message}` : message
+}
+
+/** The certificate is not believed, or Postgres has TLS switched off. */
+export function isTlsFault(error: unknown): boolean {
+  const { code, message } = error as NodeJS.ErrnoException
+  return /CERT|SIGNATURE|^ERR_(SSL|TLS)_|^EPROTO$/.test(code ?? '') || /support SSL/.test(message)
 }
 
 /** serialization_failure, deadlock_detected: others hold the rows, and soon will not. */

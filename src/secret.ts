@@ -12,12 +12,24 @@ export function hasLocalSecret(dataDir: string): boolean {
 
 export function localSecret(dataDir: string): Buffer {
   const path = pathIn(dataDir)
-  if (!hasLocalSecret(dataDir)) makeSecret(path, dataDir)
-  const secret = Buffer.from(readFileSync(path, 'utf8'), 'base64')
+  const secret = Buffer.from(kept(path, dataDir), 'base64')
   if (secret.length >= BYTES) return secret
   throw new Error(
     `${path} is damaged: it should hold ${BYTES} random bytes in base64. Restore it, or start anew without ${dataDir}`,
   )
+}
+
+function kept(path: string, dataDir: string): string {
+  try {
+    if (!hasLocalSecret(dataDir)) makeSecret(path, dataDir)
+    return readFileSync(path, 'utf8')
+  } catch (cause) {
+    const { message } = cause as Error
+    throw new Error(
+      `SECRET is not set, and none can be kept in DATA_DIR (${dataDir}): ${message}`,
+      { cause },
+    )
+  }
 }
 
 function pathIn(dataDir: string): string {

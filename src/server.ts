@@ -30,10 +30,15 @@ async function serve(): Promise<void> {
   try {
     if (database.embedded) await migrate(database.url, 'up', { log: say })
     const app = await buildApp({ ...config, DATABASE_URL: database.url })
-    await app.listen({ port: config.PORT, host: config.HOST }).catch(async (error: unknown) => {
+    try {
+      // Metrics have their port before the public has its own.
+      await listening('METRICS_HOST, METRICS_PORT', app.ready())
+      const { HOST: host, PORT: port } = config
+      await listening('HOST, PORT', app.listen({ host, port }))
+    } catch (error) {
       await app.close()
       throw error
-    })
+    }
     if (config.local) say(welcome(config.ISSUER))
     app.log.info({ signal: await stopSignal }, 'stopping')
     setTimeout(process.exit, STOP_WITHIN_MS, 1).unref()
@@ -42,6 +47,17 @@ async function serve(): Promise<void> {
     await app.close()
   } finally {
     await database.close()
+  }
+}
+
+/** Says which settings have the address that cannot be listened at. */
+async function listening(settings: string, begun: PromiseLike<unknown>): Promise<void> {
+  try {
+    await begun
+  } catch (cause) {
+    const { message, syscall } = cause as NodeJS.ErrnoException
+    if (syscall !== 'listen' && syscall !== 'getaddrinfo') throw cause
+    throw new Error(`${settings}: ${message}`, { cause })
   }
 }
 

@@ -4,11 +4,12 @@ import { existsSync, mkdirSync, rmdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'tap'
 import { innermost, reasonOf } from '../src/cli-doctor-check.js'
+import { reachFix } from '../src/cli-doctor-database.js'
 import { rotateKeys } from '../src/key-store.js'
 import * as agents from './fixtures/app.js'
 import { testDatabase, testRole } from './fixtures/database.js'
 import { examined, patient } from './fixtures/patient.js'
-import { operator, startServer, temporaryFolder } from './fixtures/process.js'
+import { NO_TLS, operator, startServer, temporaryFolder } from './fixtures/process.js'
 import { testGate } from './fixtures/wire.js'
 
 const newSecret = () => randomBytes(32).toString('base64')
@@ -86,6 +87,12 @@ test('a database that is away or deaf is told within seconds, without its passwo
     t.match(checks.database, { status: 'fault', found })
     t.notMatch(JSON.stringify(checks), /hunter2/)
   }
+  const DATABASE_URL = `${url}?sslmode=verify-full`
+  t.match((await examined(t, { DATABASE_URL, SECRET: agents.SECRET })).database, {
+    status: 'fault',
+    found: NO_TLS,
+    fix: /sslrootcert/,
+  })
   const checks = await examined(t, { DATABASE_URL: 'postgres://127.0.0.1:1/x' })
   t.match(checks.keys, { status: 'warning', found: 'not checked: it needs the database' })
 })
@@ -257,6 +264,21 @@ test('an embedded database that is damaged', async (t) => {
   const { code, stdout } = await operator(t, { DATA_DIR, ISSUER: 'http://localhost:1' })('doctor')
   t.equal(code, 1)
   t.match(stdout, /^fault +database +\S.*\n +fix: /m)
+})
+
+test('what to fix when the database cannot be reached', async (t) => {
+  const coded = (code: string) => Object.assign(new Error(), { code })
+  for (const code of [
+    'DEPTH_ZERO_SELF_SIGNED_CERT',
+    'SELF_SIGNED_CERT_IN_CHAIN',
+    'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+    'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+    'CERT_HAS_EXPIRED',
+    'ERR_TLS_CERT_ALTNAME_INVALID',
+    'ERR_SSL_WRONG_VERSION_NUMBER',
+  ])
+    t.match(reachFix(coded(code)), /^let the certificate of Postgres/, code)
+  for (const code of ['ECONNREFUSED', '28P01']) t.match(reachFix(coded(code)), /^start Postgres/)
 })
 
 test('a reason is told with what it came of', async (t) => {

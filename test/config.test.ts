@@ -340,14 +340,17 @@ t.test('the secret of a local server is made once and kept for its owner', async
   t.test('one that leads nowhere is not made up for', async (t) => {
     fs.rmSync(path)
     fs.symlinkSync(join(dataDir, 'nowhere'), path)
-    t.throws(() => localSecret(dataDir), { code: 'ENOENT', path })
+    t.throws(() => localSecret(dataDir), { cause: { code: 'ENOENT', path } })
     t.same(fs.readdirSync(dataDir), ['secret'])
   })
 
   t.test('a folder that cannot be written to is an error', async (t) => {
     const file = join(fs.mkdtempSync(join(tmpdir(), 'secret-')), 'file')
     fs.writeFileSync(file, '')
-    t.throws(() => localSecret(file), { code: 'EEXIST' })
+    t.throws(() => localSecret(file), {
+      message: `SECRET is not set, and none can be kept in DATA_DIR (${file}): EEXIST: file already exists, mkdir '${file}'`,
+      cause: { code: 'EEXIST' },
+    })
     fs.rmSync(join(file, '..'), { recursive: true })
   })
 })

@@ -1,6 +1,6 @@
 /** The server as operators run it: as a process, which starts or says why not, and stops when told. */
 import { once } from 'node:events'
-import { existsSync, readFileSync, statSync } from 'node:fs'
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -58,6 +58,26 @@ test('a database that cannot be reached is said in a sentence', async (t) => {
   for (const one of [await server, await command('migrate', 'status')]) isSentence(t, one, away)
 })
 
+test('a host that is not there and a certificate that is not believed are told with their setting', async (t) => {
+  const { url } = await testDatabase(t)
+  for (const [env, why] of [
+    [{ DATABASE_URL: 'postgres://no-such-host.invalid/x' }, /^DATABASE_URL: .*no-such-host/],
+    [{ DATABASE_URL: `${url}?sslmode=verify-full` }, /^DATABASE_URL: no TLS/],
+    [{ HOST: 'no-such-host.invalid' }, /^HOST, PORT: .*no-such-host/],
+    [
+      { METRICS_PORT: '0', METRICS_HOST: 'no-such-host.invalid' },
+      /^METRICS_HOST, METRICS_PORT: .*no-such-host/,
+    ],
+  ] as const) {
+    const settings = { DATABASE_URL: url, SECRET, PORT: '0', LOG_LEVEL: 'silent', ...env }
+    isSentence(t, await start(t, 'server', [], settings).ended, why)
+  }
+  const file = join(temporaryFolder(t), 'file')
+  writeFileSync(file, '')
+  const { ended } = start(t, 'server', [], { DATABASE_URL: url, DATA_DIR: file })
+  isSentence(t, await ended, /^SECRET is not set, and none can be kept in DATA_DIR \(.*file\): E/)
+})
+
 test('a port that is taken is said in a sentence', async (t) => {
   const { url: DATABASE_URL } = await testDatabase(t)
   const other = createServer().listen(0, '127.0.0.1')
@@ -65,7 +85,11 @@ test('a port that is taken is said in a sentence', async (t) => {
   await once(other, 'listening')
   const PORT = String((other.address() as AddressInfo).port)
   const env = { DATABASE_URL, SECRET, PORT, LOG_LEVEL: 'silent' }
-  isSentence(t, await start(t, 'server', [], env).ended, new RegExp(`already in use.*:${PORT}\n$`))
+  isSentence(
+    t,
+    await start(t, 'server', [], env).ended,
+    new RegExp(`^HOST, PORT: .* already in use.*:${PORT}\n$`),
+  )
 })
 
 test('C39: a signal lets the request in flight finish, however often it comes, and frees the port', async (t) => {
