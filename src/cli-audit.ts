@@ -1,13 +1,14 @@
 /** `registrar audit`: the trail as JSON lines, for people who watch and for what keeps it elsewhere. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Command } from 'commander'
-import { instant, userId, wholeNumber, write, type WithDatabase } from './cli-io.js'
+import { instant, oneOf, userId, wholeNumber, write, type WithDatabase } from './cli-io.js'
+import { AUDIT_EVENTS, type AuditEvent } from './repositories/audit-events.js'
 import * as trail from './repositories/audit-trail.js'
 import type { Database } from './repositories/tables.js'
 
 interface TailOptions {
   follow?: true
-  event?: string
+  event?: AuditEvent
   registration?: string
   user?: string
   limit: number
@@ -38,7 +39,7 @@ export function addAuditCommands(program: Command, withDatabase: WithDatabase): 
     .command('tail')
     .description('the latest events')
     .option('--follow', 'go on with each that happens, until Ctrl-C')
-    .option('--event <event>', 'only these, as registration.revoked')
+    .option('--event <event>', `only this: ${AUDIT_EVENTS.join(', ')}`, oneOf(...AUDIT_EVENTS))
     .option('--registration <id>', 'only of this registration')
     .option('--user <id-or-email>', 'only of this person')
     .option('--limit <n>', `how many, at most ${MOST_LISTED}`, wholeNumber, 20)
@@ -59,9 +60,11 @@ export function addAuditCommands(program: Command, withDatabase: WithDatabase): 
     .description('all events, or those of a time, in their order')
     .option('--since <time>', 'from this time on (ISO 8601 with zone)', instant)
     .option('--until <time>', 'before this time', instant)
-    .action((options: { since?: Date; until?: Date }) =>
-      withDatabase(async (db) => write(textOf(trail.eventsBetween(db, options)))),
-    )
+    .action(async (options: { since?: Date; until?: Date }) => {
+      const { since, until } = options
+      if (since && until && since > until) throw new Error('--since is after --until.')
+      await withDatabase(async (db) => write(textOf(trail.eventsBetween(db, options))))
+    })
 }
 
 async function* latest(db: Database, filter: trail.AuditFilter, limit: number) {

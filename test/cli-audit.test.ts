@@ -80,6 +80,11 @@ test('the latest are shown in their order, filtered', async (t) => {
   t.same(await ids({ user_id: 'user_7' }, 2), [43_007, 44_007])
   t.same(await ids({}, 1), [45_000])
   isSentence(t, await registrar('audit', 'tail', '--limit', '10001'), /use export/)
+  t.match(await registrar('audit', 'tail', '--event', 'token.isued'), {
+    code: 1,
+    stdout: '',
+    stderr: /'token\.isued' is invalid\. One of registration\.created, .*token\.issued/,
+  })
   isSentence(
     t,
     await registrar('audit', 'tail', '--user', 'alice@example.com'),
@@ -133,6 +138,8 @@ test('an export is whole and in order, of a time or of all', async (t) => {
     '2020-02-01T00:00:00+01:00',
   )
   t.same(none, { code: 0, stdout: '', stderr: '' })
+  const turned = ['--since', '2020-02-01', '--until', '2020-01-01']
+  isSentence(t, await registrar('audit', 'export', ...turned), /^--since is after --until\.$/m)
   await pool.query('truncate audit_events')
   t.same(await all(eventsBetween(db, { since: new Date(0) })), [])
 })

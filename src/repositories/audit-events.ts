@@ -2,35 +2,38 @@
 import { sql, type RawBuilder } from 'kysely'
 import type { Database } from './tables.js'
 
-export type AuditEvent =
-  | 'registration.created'
-  | 'registration.expired'
-  | 'registration.revoked'
-  | 'assertion.issued'
-  | 'assertion.revoked'
-  | 'token.issued'
-  | 'token.revoked'
-  | 'claim.requested'
-  | 'claim.confirmed'
-  | 'claim.declined'
-  | 'user_code.minted'
-  | 'user_code.refused'
-  | 'delegation.confirmed'
-  | 'delegation.removed'
-  | 'delegation.set_aside'
-  | 'event.received'
-  | 'issuer.added'
-  | 'issuer.changed'
-  | 'issuer.disabled'
-  | 'issuer.removed'
-  | 'key.created'
-  | 'key.retired'
-  | 'user.created'
-  | 'user.forgotten'
-  | 'session.started'
-  | 'session.ended'
-  | 'resource_server.added'
-  | 'resource_server.removed'
+export const AUDIT_EVENTS = [
+  'registration.created',
+  'registration.expired',
+  'registration.revoked',
+  'assertion.issued',
+  'assertion.revoked',
+  'token.issued',
+  'token.revoked',
+  'claim.requested',
+  'claim.confirmed',
+  'claim.declined',
+  'user_code.minted',
+  'user_code.refused',
+  'delegation.confirmed',
+  'delegation.removed',
+  'delegation.set_aside',
+  'event.received',
+  'issuer.added',
+  'issuer.changed',
+  'issuer.disabled',
+  'issuer.removed',
+  'key.created',
+  'key.retired',
+  'user.created',
+  'user.forgotten',
+  'session.started',
+  'session.ended',
+  'resource_server.added',
+  'resource_server.removed',
+] as const
+
+export type AuditEvent = (typeof AUDIT_EVENTS)[number]
 
 export interface AuditEntry {
   event: AuditEvent
