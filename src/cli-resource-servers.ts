@@ -28,6 +28,7 @@ export function addResourceServerCommands(program: Command, withDatabase: WithDa
     .description('add one; prints its id and secret as JSON, the secret this once')
     .action((name: string) =>
       withDatabase(async (db) => {
+        if (name.trim() === '') throw new Error('A resource server needs a name.')
         const id = newId('rs_')
         const secret = newSecret('rss_')
         await inTransaction(db, async (tx) => {

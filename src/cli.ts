@@ -62,7 +62,12 @@ migrations
   .description(
     'apply every migration that is missing; safe on all replicas at once, and what migrate alone does',
   )
-  .action(() => withDatabaseUrl((url) => run(url, 'up')))
+  // What is no command comes to this one.
+  .allowExcessArguments()
+  .action(async (_options: object, { args: [unknown] }: Command) => {
+    if (unknown !== undefined) migrations.error(`error: unknown command '${unknown}'`)
+    await withDatabaseUrl((url) => run(url, 'up'))
+  })
 migrations
   .command('down')
   .description('revert the last migration, or the last N; its data is lost')

@@ -17,6 +17,8 @@ test('migrations go up and down, and their status is told', async (t) => {
     code: 0,
     stdout: /^0001_registrations {2}20.*Z$/m,
   })
+  const unknown = { code: 1, stderr: /^error: unknown command 'upp'$/m }
+  for (const args of [['upp'], ['up', 'upp']]) t.match(await registrar('migrate', ...args), unknown)
   for (const count of ['-1', 'x']) {
     const refused = await registrar('migrate', 'down', '--count', count)
     t.match(refused, { code: 1, stderr: /A whole number/ }, count)
@@ -54,6 +56,7 @@ test('resource servers are added, listed and removed; what cannot be is said', a
   t.same((await introspect()).json(), { active: false })
 
   isSentence(t, await registrar('resource-servers', 'add', 'orders'), /server named orders already/)
+  isSentence(t, await registrar('resource-servers', 'add', ' '), /needs a name/)
   const listed = await registrar('resource-servers', 'list')
   t.match(JSON.parse(listed.stdout), [{ id, name: 'orders', created_at: /^20/ }])
   t.notMatch(listed.stdout, /secret|hash/)
