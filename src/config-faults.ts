@@ -67,8 +67,8 @@ function databaseFaults({ DATABASE_URL: url }: Config): string[] {
   if (!url?.startsWith('postgres')) return []
   try {
     // It does not connect yet, and leaves out what comes after a #.
-    new pg.Client({ connectionString: url })
-    if (!url.includes('#')) return []
+    const { port } = new pg.Client({ connectionString: url })
+    if (port <= 65_535 && !url.includes('#')) return []
   } catch (error) {
     const { message, path } = error as NodeJS.ErrnoException
     // Of a file that the URL names, as sslrootcert.

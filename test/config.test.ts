@@ -143,6 +143,7 @@ t.test('a DATABASE_URL that cannot be read is told without its password', async 
     ['postgres://u:12#hunter2@db/x', url],
     ['postgres://u:hunter2%ff@db/x', url],
     ['postgres://u:hunter2@db:99999/x', url],
+    ['postgres://u:hunter2@db/x?port=99999', url],
     [
       'postgres://u:hunter2@db/x?sslrootcert=/no/such.crt',
       "DATABASE_URL: ENOENT: no such file or directory, open '/no/such.crt'",
