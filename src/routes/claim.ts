@@ -137,7 +137,9 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const before = decide(await findByClaimToken(db, tokenHash))
     if (!before.ok) throw await refusal(before.reason, reply)
     const verified = await app.verifyIdJag(idJag, reply)
-    const outcome = await app.transaction((tx) => claimAs(tx, tokenHash, verified, reply))
+    const outcome = await app.inTurn(tokenHash.toString('base64url'), () =>
+      app.transaction((tx) => claimAs(tx, tokenHash, verified, reply)),
+    )
     switch (outcome.kind) {
       case 'refused':
         throw outcome.error

@@ -82,7 +82,9 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       const { body, address } = request
       const token = body.claim_attempt_token
       const person = (await request.person())!
-      const outcome = await app.transaction((tx) => complete(tx, body, person, address))
+      const outcome = await app.inTurn(person.user_id, () =>
+        app.transaction((tx) => complete(tx, body, person, address)),
+      )
       switch (outcome.kind) {
         case 'settled':
           return reply.seeOther(claimPath(token))

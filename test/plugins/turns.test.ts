@@ -3,8 +3,9 @@ import { mock } from 'node:test'
 import { setImmediate, setTimeout as sleep } from 'node:timers/promises'
 import { test } from 'tap'
 import { takingTurns } from '../../src/plugins/turns.js'
-import { postJson, registerAnonymous, registerFor, testApp } from '../fixtures/app.js'
-import { blocked } from '../fixtures/replicas.js'
+import { linkToken, postJson, registerAnonymous, registerFor, testApp } from '../fixtures/app.js'
+import { Person } from '../fixtures/person.js'
+import { blocked, COMPLETE } from '../fixtures/replicas.js'
 
 test('work of one key is done one by one, in order; that of another does not wait', async (t) => {
   const inTurn = takingTurns()
@@ -71,4 +72,26 @@ test('renewals of one claim token hold one connection, and everybody else is ser
   await holder.query('commit')
   holder.release()
   for (const { statusCode } of await Promise.all(renewals)) t.equal(statusCode, 200)
+})
+
+test('one person’s forms, on however many links, hold one connection', async (t) => {
+  const { app, pool } = await testApp(t)
+  const alice = await Person.signedIn(app, 'alice@example.com')
+  const links = await Promise.all(
+    Array.from({ length: 12 }, async () => {
+      const { claim } = await registerFor(app, alice.email)
+      return { claim_attempt_token: linkToken(claim), user_code: claim.user_code }
+    }),
+  )
+  await alice.openClaim(links[0]!.claim_attempt_token)
+  const holder = await pool.connect()
+  await holder.query('begin')
+  await holder.query('select from users for update')
+  const forms = links.map((form) => alice.submit(COMPLETE, form))
+  await blocked(pool)
+  t.ok((await registerAnonymous(app)).claim_token)
+  t.equal(app.pool.totalCount - app.pool.idleCount, 1)
+  await holder.query('commit')
+  holder.release()
+  for (const { statusCode } of await Promise.all(forms)) t.equal(statusCode, 303)
 })
