@@ -6,14 +6,16 @@ export const PEOPLE_EVERY = 10
 
 const digest = (text: string) => createHash('sha256').update(text).digest('base64url')
 
-export const registrationId = (i: number) => `reg_${digest(`registration ${i}`).slice(0, 22)}`
+/** In the order of their numbers, as ours are in the order of their times. */
+export const registrationId = (i: number) =>
+  `reg_${String(i).padStart(9, '0')}${digest(`registration ${i}`).slice(0, 13)}`
 export const claimToken = (i: number) => `clm_${digest(`claim ${i}`)}`
 export const subject = (i: number) => `person-${i}`
 
 /** The same in SQL, of the column `i`. */
 export const SQL = {
-  registrationId: `'reg_' || substr(${digestSql('registration')}, 1, 22)`,
-  attemptId: `'cla_' || substr(${digestSql('attempt')}, 1, 22)`,
+  registrationId: `'reg_' || lpad(i::text, 9, '0') || substr(${digestSql('registration')}, 1, 13)`,
+  attemptId: `'cla_' || lpad(i::text, 9, '0') || substr(${digestSql('attempt')}, 1, 13)`,
   userId: `'user_' || substr(${digestSql('user')}, 1, 22)`,
   claimTokenHash: `sha256(convert_to('clm_' || ${digestSql('claim')}, 'UTF8'))`,
   subject: `'person-' || i`,

@@ -1,7 +1,7 @@
 /** A ceremony: the link for the person, the code for the agent to show (PROTOCOL §5). */
 import type { LoginHint } from './login-hint.js'
 import { loginPath } from './return-to.js'
-import { hashSecret, newId, newSecret, newUserCode, userCodeMac } from './secrets.js'
+import { hashSecret, newSecret, newSortedId, newUserCode, userCodeMac } from './secrets.js'
 
 export interface CeremonySettings {
   issuer: string
@@ -32,8 +32,13 @@ export function pinned(pinned_user_id: string): Claimant {
 }
 
 /** `block` goes to the agent, once; `attempt` is what is stored of it. The link never holds the code. */
-export function mintCeremony(settings: CeremonySettings, claimant: Claimant, address: string) {
-  const id = newId('cla_')
+export function mintCeremony(
+  settings: CeremonySettings,
+  claimant: Claimant,
+  address: string,
+  now: Date,
+) {
+  const id = newSortedId('cla_', now)
   const token = newSecret('cat_')
   const user_code = newUserCode()
   const block: CeremonyBlock = {

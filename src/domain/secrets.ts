@@ -16,8 +16,16 @@ function random(bytes: number, encoding: 'base64url' | 'hex' = 'base64url'): str
 }
 
 /** 128 random bits behind a prefix: names a thing, opens nothing. */
-export function newId(prefix: 'reg_' | 'cla_' | 'user_' | 'rs_' | ''): string {
+export function newId(prefix: 'user_' | 'rs_' | ''): string {
   return prefix + random(16)
+}
+
+/**
+ * As `newId`, of what is made all the time: 78 random bits behind the time. The newest stand side by side in every index,
+ * so that one more touches no more pages of a large store than of a small one.
+ */
+export function newSortedId(prefix: 'reg_' | 'cla_', now: Date): string {
+  return prefix + now.getTime().toString(32).padStart(9, '0') + random(10).slice(0, 13)
 }
 
 /** 128 random bits, of letters and digits only: of a request, in its answer and in the log. */

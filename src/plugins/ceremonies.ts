@@ -35,7 +35,7 @@ export default fp(
       count: async ({ login_hint }, reply, db) => {
         if (login_hint !== null) await reply.limit('ceremonies_per_hint', { key: login_hint, db })
       },
-      mint: (claimant, address) => mintCeremony(settings, claimant, address),
+      mint: (claimant, address) => mintCeremony(settings, claimant, address, new Date()),
       codeMatches: (mac, attemptId, code) => userCodeMatches(codeKeys, mac, attemptId, code),
       refusal: async (tx, registrationId) => {
         const seconds = await secondsUntilNextCeremony(tx, registrationId, WRONG_CODES_PER_DAY)

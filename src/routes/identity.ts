@@ -5,7 +5,7 @@ import { hinted, type CeremonyBlock } from '../domain/ceremony.js'
 import { classifyLoginHint } from '../domain/login-hint.js'
 import type { Registration } from '../domain/registration.js'
 import { grantableScopes } from '../domain/scope.js'
-import { hashSecret, newId, newSecret } from '../domain/secrets.js'
+import { hashSecret, newSecret, newSortedId } from '../domain/secrets.js'
 import { interactionRequired, invalidLoginHint, notEnabled, type OAuthError } from '../errors.js'
 import type { VerifiedIdJag } from '../plugins/id-jags.js'
 import { startAttempt } from '../repositories/claim-attempts.js'
@@ -149,7 +149,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   ) {
     const claim_token = newSecret('clm_')
     const row = {
-      id: newId('reg_'),
+      id: newSortedId('reg_', new Date()),
       registration_type,
       claim_token_hash: hashSecret(claim_token),
       claim_window_seconds: config.CLAIM_WINDOW_SECONDS,

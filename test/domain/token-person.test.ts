@@ -7,7 +7,7 @@ t.test('9700-08: a subject that could be an id of ours stays out of tokens', asy
   const known = { id: 'reg_1', user_id: 'user_a', claimed_at: new Date(0) }
   const subjectOf = (subject: string) =>
     tokenSubject({ ...known, sign_in: { issuer: 'https://idp.test', subject } })
-  const [user, registration] = [secrets.newId('user_'), secrets.newId('reg_')]
+  const [user, registration] = [secrets.newId('user_'), secrets.newSortedId('reg_', new Date())]
   for (const subject of [
     user,
     registration,

@@ -252,8 +252,27 @@ t.test('8414-06, 9728-05: metadata says what is configured and nothing empty', a
   )
 })
 
+t.test(
+  'ids of what is made all the time stand in the order of their times, and are random within one',
+  (t) => {
+    const times = [0, 1e9, 1.7e12, 1.7e12 + 1, 2e12, 32 ** 9 - 1].map((time) => new Date(time))
+    const ids = times.map((time) => secrets.newSortedId('reg_', time))
+    for (const id of ids) t.match(id, /^reg_[\da-v]{9}[\w-]{13}$/)
+    t.same(ids.toSorted(), ids)
+    t.same(
+      ids.toSorted(new Intl.Collator('en').compare),
+      ids,
+      'also as a database of people’s language sorts',
+    )
+    const now = new Date()
+    const same = new Set(Array.from({ length: 1000 }, () => secrets.newSortedId('cla_', now)))
+    t.equal(same.size, 1000)
+    t.end()
+  },
+)
+
 t.test('6749-15, SEC-05: secrets are random, ids and codes too', async (t) => {
-  t.match(secrets.newId('reg_'), /^reg_[\w-]{22}$/)
+  t.match(secrets.newId('user_'), /^user_[\w-]{22}$/)
   t.match(secrets.newSecret('clm_'), /^clm_[\w-]{43}$/)
   t.not(secrets.newSecret('clm_'), secrets.newSecret('clm_'))
   const drawn = Array.from({ length: 500 }, () => [
@@ -302,7 +321,7 @@ t.test('PRF-07, 8628-13: the link holds its token and neither code nor more', as
     codeKey: Buffer.alloc(32, 1),
   }
   const claimant = hinted({ kind: 'email', value: 'alice@example.com' })
-  const { block, attempt } = mintCeremony(settings, claimant, '192.0.2.1')
+  const { block, attempt } = mintCeremony(settings, claimant, '192.0.2.1', new Date())
   t.match(block, { expires_in: 600, interval: 5, user_code: /^\d{6}$/ })
   const link =
     /^https:\/\/as\.test\/t1\/login\?return_to=%2Fclaim%3Fclaim_attempt_token%3D(cat_[\w-]{43})$/
