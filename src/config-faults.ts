@@ -1,5 +1,7 @@
-/** What is wrong with settings that each have their type: how they fit together, and what URLs may look like. */
+/** What is wrong with settings: each by itself, in words; how they fit together; what URLs may look like. */
 import { isIP } from 'node:net'
+import type { TSchema } from '@sinclair/typebox'
+import { ValueErrorType, type ValueError } from '@sinclair/typebox/value'
 import pg from 'pg'
 import type { Config } from './config.js'
 import { accentFault } from './domain/color.js'
@@ -150,4 +152,23 @@ export function isLocal(url: string): boolean {
 
 export function parseUrl(text: string): URL | undefined {
   return URL.canParse(text) ? new URL(text) : undefined
+}
+
+/** What is wrong with one setting, for who wrote it. `expected` of a schema is its pattern in words. */
+export function inWords({ type, message, schema, value }: ValueError): string {
+  const inQuotes = typeof value === 'string' ? ': this is no JSON, or has quotes around it' : ''
+  switch (type) {
+    case ValueErrorType.Union:
+      return `Expected one of ${schema.anyOf.map((choice: TSchema) => choice.const).join(', ')}`
+    case ValueErrorType.StringPattern:
+      return `Expected ${schema.expected}`
+    case ValueErrorType.Integer:
+      return 'Expected a whole number, without unit or spaces'
+    case ValueErrorType.Object:
+      return `Expected a JSON object${inQuotes}`
+    case ValueErrorType.Array:
+      return `Expected a JSON list${inQuotes}`
+    default:
+      return message
+  }
 }

@@ -1,7 +1,7 @@
 /** The settings: one environment variable each, read once at start; every fault is reported in one message. */
 import { Type, type Static, type TSchema } from '@sinclair/typebox'
-import { Value, ValueErrorType, type ValueError } from '@sinclair/typebox/value'
-import { crossFaults, isLocal, parseUrl } from './config-faults.js'
+import { Value } from '@sinclair/typebox/value'
+import { crossFaults, inWords, isLocal, parseUrl } from './config-faults.js'
 import { LIMITS, NO_LIMITS, type LimitName, type Limits } from './domain/limits.js'
 
 /** RFC 6749 §3.3 scope-token. */
@@ -188,22 +188,4 @@ function schemaFaults(settings: unknown): string[] {
   return [...Value.Errors(Settings, settings)].map(
     (error) => `${error.path.slice(1).replace('/', ' item ')}: ${inWords(error)}`,
   )
-}
-
-function inWords({ type, message, schema, value }: ValueError): string {
-  const inQuotes = typeof value === 'string' ? ': this is no JSON, or has quotes around it' : ''
-  switch (type) {
-    case ValueErrorType.Union:
-      return `Expected one of ${schema.anyOf.map((choice: TSchema) => choice.const).join(', ')}`
-    case ValueErrorType.StringPattern:
-      return `Expected ${schema.expected}`
-    case ValueErrorType.Integer:
-      return 'Expected a whole number, without unit or spaces'
-    case ValueErrorType.Object:
-      return `Expected a JSON object${inQuotes}`
-    case ValueErrorType.Array:
-      return `Expected a JSON list${inQuotes}`
-    default:
-      return message
-  }
 }

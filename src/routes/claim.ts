@@ -64,6 +64,8 @@ type Claimed =
 
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { config, db, keys, ceremonies } = app
+  const inTurn = <R>(tokenHash: Buffer, work: (tx: DatabaseTransaction) => Promise<R>) =>
+    app.inTurn(tokenHash.toString('base64url'), () => app.transaction(work))
 
   app.post(
     '/agent/identity/claim',
@@ -84,9 +86,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       const given = text === undefined ? undefined : classifyLoginHint(text)
       if (text !== undefined && !given) throw invalidLoginHint()
       const tokenHash = hashSecret(body.claim_token)
-      const outcome = await app.inTurn(tokenHash.toString('base64url'), () =>
-        app.transaction((tx) => renew(tx, tokenHash, given, reply)),
-      )
+      const outcome = await inTurn(tokenHash, (tx) => renew(tx, tokenHash, given, reply))
       if (!outcome.ok) throw await refusal(outcome.reason, reply)
       return outcome.answer
     },
@@ -137,9 +137,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const before = decide(await findByClaimToken(db, tokenHash))
     if (!before.ok) throw await refusal(before.reason, reply)
     const verified = await app.verifyIdJag(idJag, reply)
-    const outcome = await app.inTurn(tokenHash.toString('base64url'), () =>
-      app.transaction((tx) => claimAs(tx, tokenHash, verified, reply)),
-    )
+    const outcome = await inTurn(tokenHash, (tx) => claimAs(tx, tokenHash, verified, reply))
     switch (outcome.kind) {
       case 'refused':
         throw outcome.error
