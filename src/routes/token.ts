@@ -84,7 +84,9 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const { sub, generation } = verified.claims
     const registration = await find(sub)
     if (!registration) throw invalidGrant('unknown_registration')
-    if (!registration.issuer_active) throw invalidGrant('provider_not_trusted')
+    // Before a person has confirmed nothing rests on a provider's word.
+    if (registration.claimed_at && !registration.issuer_active)
+      throw invalidGrant('provider_not_trusted')
     if (!isAlive(registration, generation, registration.now))
       throw invalidGrant('superseded_or_ended')
     const token = accessToken(registration, parameters)

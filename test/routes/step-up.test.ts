@@ -254,6 +254,17 @@ test('PRF-30: an account match is a ceremony with 200, and completing it makes t
   t.equal((await present(app, P.idJag(someone('lea')))).statusCode, 200)
 })
 
+test('PRF-21: what an anonymous agent has before a person confirms is no provider’s to lose', async (t) => {
+  const anonymous = await registerAnonymous(app)
+  await Person.signedIn(app, 'nora@example.com')
+  const answer = await claimWith(app, anonymous.claim_token, P.idJag(someone('nora')))
+  t.equal(answer.json().status, 'initiated')
+  await pool.query('update issuers set disabled_at = now() where issuer = $1', [P.issuer])
+  const meanwhile = await exchange(app, anonymous.identity_assertion)
+  await pool.query('update issuers set disabled_at = null')
+  t.equal(meanwhile.json().scope, 'api.read')
+})
+
 test('PRF-31, B47, B49: only an anonymous registration that nobody is claiming can be', async (t) => {
   const hinted = await registerFor(app, 'mia@example.com')
   const stepped = await stepUp('mia')
