@@ -167,7 +167,7 @@ function tooManyToday(seconds: number): { reason: string; error: string } {
   const wait = duration(Math.ceil(seconds / 3600) * 3600)
   return {
     reason: 'too_many_today',
-    error: `Too many wrong codes were typed with your account; nothing was given. You can type another in ${wait}. If you did not start this, decline.`,
+    error: `Too many wrong codes were typed with your account; nothing was given. You can type another in ${wait}.`,
   }
 }
 export default plugin
