@@ -84,6 +84,11 @@ export function accessEnd(registration: Claimed, lifetimes: TokenLifetimes): Dat
   return new Date(fetchableUntil(registration) + minted)
 }
 
+/** What was first used before this has ended by now, as `accessEnd` has it: for queries over many. */
+export function usedSince(lifetimes: TokenLifetimes, now: Date): Date {
+  return new Date(now.getTime() - CLAIM_TOKEN_GRACE_MS - accessSeconds(lifetimes) * 1000)
+}
+
 /** An attempt as the claim page loads it by the token in the person's link. */
 export interface PageClaim {
   registration: Registration

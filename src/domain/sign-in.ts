@@ -33,10 +33,10 @@ export type SignInReason =
   | 'away'
   /** The answer does not hold: signature, issuer, nonce, age. */
   | 'unverified'
-  /** The same, or so the browser says. */
-  | 'rejected'
   /** The provider does not accept what the operator configured. */
   | 'misconfigured'
+  /** The same, or so the browser says. */
+  | 'rejected'
 
 /** What the page says of it. */
 export const SIGN_IN_FAILURES: Record<

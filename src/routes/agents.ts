@@ -1,7 +1,7 @@
 /** Your agents: what a person allowed, what became of it, and the end of it. */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { Static } from '@sinclair/typebox'
-import { accessEnd, accessSeconds, CLAIM_TOKEN_GRACE_MS, type Person } from '../domain/claim.js'
+import { accessEnd, usedSince, type Person } from '../domain/claim.js'
 import { loginPath } from '../domain/return-to.js'
 import { grantableScopes } from '../domain/scope.js'
 import { agentEvent, agentKind, host, moment, when } from '../domain/words.js'
@@ -29,8 +29,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const person = await request.person()
     if (!person) return reply.seeOther(loginPath('/agents'))
     const now = new Date()
-    const usedSince = tokensSince(now)
-    const linked = await listLinkedAgents(db, person.user_id, { usedSince, limit: MOST_AGENTS })
+    const lookUp = { usedSince: usedSince(config, now), limit: MOST_AGENTS }
+    const linked = await listLinkedAgents(db, person.user_id, lookUp)
     const agents = linked.map((agent) => inWords(agent, now))
     return await reply.page('agents', {
       person,
@@ -84,16 +84,12 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     },
   )
 
-  /** Who was first used before it has no token left. */
-  const tokensSince = (now: Date) =>
-    new Date(now.getTime() - accessSeconds(config) * 1000 - CLAIM_TOKEN_GRACE_MS)
-
   /** Says what is so, never what the address says: whoever makes up an `ended` learns, and tells, nothing. */
   async function notice({ user_id }: Person, ended: string | undefined, now: Date) {
     if (ended === undefined) return undefined
     if (ended === 'all') {
-      const usedSince = tokensSince(now)
-      const [live] = await listLinkedAgents(db, user_id, { live: true, usedSince, limit: 1 })
+      const lookUp = { live: true, usedSince: usedSince(config, now), limit: 1 }
+      const [live] = await listLinkedAgents(db, user_id, lookUp)
       return live && !inWords(live, now).ended
         ? 'Not done yet: not all your agents were revoked. If you still want that, press Revoke.'
         : 'Done: no agent acts for you any more.'

@@ -182,9 +182,11 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const resolution = await app.resolveIdJag(tx, verified, address)
     if (resolution.kind === 'refused') return resolution
     const details = { issuer, registration_type }
-    const error = resolution.kind === 'confirm' ? await ceremonies.refusal(tx, id) : undefined
-    if (error) return { kind: 'refused', error }
-    if (resolution.kind === 'confirm') await ceremonies.count(resolution.claimant, reply, tx)
+    if (resolution.kind === 'confirm') {
+      const error = await ceremonies.refusal(tx, id)
+      if (error) return { kind: 'refused', error }
+      await ceremonies.count(resolution.claimant, reply, tx)
+    }
     await attachSubject(tx, id, { issuer, subject: verified.subject }, verified.scopes)
     if (resolution.kind === 'confirm')
       return { kind: 'initiated', answer: await initiate(tx, id, resolution.claimant, address) }

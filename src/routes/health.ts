@@ -12,9 +12,9 @@ const plugin: FastifyPluginAsync = async (app) => {
   app.get('/readyz', { logLevel }, async (_request, reply) => {
     // As it was told: not thrown, or the log would call each probe a failure.
     if (app.draining) {
-      const { statusCode, headers } = unavailable()
-      reply.code(statusCode).headers(headers)
-      return oauthBody(unavailable())
+      const told = unavailable()
+      reply.code(told.statusCode).headers(told.headers)
+      return oauthBody(told)
     }
     try {
       for (const check of app.readiness) await check()
