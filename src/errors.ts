@@ -47,6 +47,9 @@ export function refusalFor<Reason extends string>(
 export const invalidRequest = (description: string) =>
   new OAuthError(400, 'invalid_request', description)
 
+export const methodNotAllowed = (allow: string) =>
+  new OAuthError(405, 'method_not_allowed', `Use ${allow}.`, { allow })
+
 export const invalidLoginHint = () =>
   new OAuthError(400, 'invalid_login_hint', 'login_hint must be an email address.')
 

@@ -10,7 +10,7 @@ import type {
 } from 'fastify'
 import fp from 'fastify-plugin'
 import { ANY_ORIGIN, isHostValid, NO_SNIFFING } from '../domain/http.js'
-import { invalidRequest, OAuthError } from '../errors.js'
+import { invalidRequest, methodNotAllowed, OAuthError } from '../errors.js'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -18,6 +18,8 @@ declare module 'fastify' {
     cors?: boolean
     /** Of every answer at the path, whoever refuses; what `cors` asks for is added. */
     headers?: Record<string, string>
+    /** The route only says that its method is not served, better than here. */
+    refusesMethod?: boolean
   }
   interface FastifyRequest {
     /** `ip` as a bare address: what a proxy says may have a port or a zone, or be no address at all. */
@@ -38,7 +40,7 @@ export default fp(
       if (route.method === 'HEAD') route.onSend = [route.onSend ?? [], withoutLength].flat()
       const url = route.url.replaceAll('::', ':')
       const path = paths.get(url) ?? { methods: new Set(['OPTIONS']), config }
-      for (const name of [route.method].flat()) path.methods.add(name)
+      if (!config.refusesMethod) for (const name of [route.method].flat()) path.methods.add(name)
       paths.set(url, path)
     })
 
@@ -64,9 +66,9 @@ export default fp(
       reply.headers(config.headers!)
       const allow = [...methods].toSorted().join(', ')
       if (request.method !== 'OPTIONS') {
-        const message = `Use ${allow}.`
-        const members = isProfile(config) ? { message } : {}
-        return done(new OAuthError(405, 'method_not_allowed', message, { allow }, members))
+        const error = methodNotAllowed(allow)
+        if (isProfile(config)) error.members.message = error.description
+        return done(error)
       }
       if (config.cors)
         reply.headers({

@@ -5,7 +5,7 @@ import fp from 'fastify-plugin'
 import type { Person } from '../domain/claim.js'
 import { shownEmail } from '../domain/login-hint.js'
 import { duration } from '../domain/words.js'
-import { noteRefusal, OAuthError, toOAuthError } from '../errors.js'
+import { methodNotAllowed, noteRefusal, OAuthError, toOAuthError } from '../errors.js'
 
 declare module 'fastify' {
   interface FastifyReply {
@@ -44,6 +44,14 @@ export default fp(
     })
     app.addHook('onRequest', async (request) => {
       if (request.method === 'POST') refuseForeignForms(request)
+    })
+
+    // Who presses Enter in the address bar where a form was answered asks for its address.
+    app.addHook('onRoute', ({ method, url }) => {
+      if (method !== 'POST' || app.hasRoute({ method: 'GET', url })) return
+      app.get(url, { config: { refusesMethod: true } }, async () => {
+        throw methodNotAllowed('OPTIONS, POST')
+      })
     })
 
     app.decorateReply('page', async function (this: FastifyReply, template, data) {
@@ -93,6 +101,11 @@ function problemWords(
       return {
         title: 'There is nothing here',
         text: 'The address may be mistyped, or what was there is gone.',
+      }
+    case 405:
+      return {
+        title: 'This page only answers a form',
+        text: 'Go back to the page with the form: to your agents, or to the link that your agent gave you.',
       }
     case 429: {
       const minutes = Math.ceil(Number(headers['retry-after']) / 60)
