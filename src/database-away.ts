@@ -6,12 +6,17 @@
  */
 const AWAY =
   /^(08...|28...|3D000|53...|55000|55P03|57P0.|57014|25006|40001|40P01|ECONN.*|EPIPE|ETIMEDOUT|E(HOST|NET)UNREACH|ENOTFOUND|EAI_AGAIN|ENOENT)$/
+/** Whoever answers in its place cannot show that it is our database, or no longer: Node's names for X.509 and TLS. */
+const UNTRUSTED =
+  /^(CERT_.+|CRL_.+|UNABLE_TO_.+|INVALID_(CA|PURPOSE)|(DEPTH_ZERO_)?SELF_SIGNED_CERT.*|HOSTNAME_MISMATCH|EPROTO|ERR_(TLS|SSL)_.+)$/
 const AWAY_MESSAGE =
-  /^(timeout exceeded when trying to connect|timeout expired|Connection terminated|Client (has encountered a connection error|was closed)|Cannot use a pool after)/
+  /^(timeout exceeded when trying to connect|timeout expired|Connection terminated|Client (has encountered a connection error|was closed)|Cannot use a pool after|The server does not support SSL|There was an error establishing an SSL)/
 
 export function isDatabaseAway(error: unknown): boolean {
   const { code, message, severity } = error as Record<string, unknown>
   // Postgres ended the connection, or did not let it begin.
   if (severity === 'FATAL' || severity === 'PANIC') return true
-  return AWAY.test(String(code)) || AWAY_MESSAGE.test(String(message))
+  return (
+    AWAY.test(String(code)) || UNTRUSTED.test(String(code)) || AWAY_MESSAGE.test(String(message))
+  )
 }

@@ -22,6 +22,8 @@ t.test('C31, C34: a database that is away is 503, and a bad query is not', async
     ['08006', '53300', '53100', '57P01', '57P02', '57P03', '57014', '55P03', '25006'],
     ['40001', '40P01', 'ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'ENOTFOUND'],
     ['EHOSTUNREACH', 'ENETUNREACH', 'EAI_AGAIN', 'ENOENT'],
+    ['CERT_HAS_EXPIRED', 'DEPTH_ZERO_SELF_SIGNED_CERT', 'SELF_SIGNED_CERT_IN_CHAIN', 'EPROTO'],
+    ['UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'ERR_TLS_CERT_ALTNAME_INVALID', 'ERR_SSL_WRONG_VERSION'],
   ].flat()
   const away = codes.map((code) => Object.assign(new Error('x'), { code }))
   const messages = [
@@ -30,6 +32,7 @@ t.test('C31, C34: a database that is away is 503, and a bad query is not', async
     'Connection terminated due to connection timeout',
     'Client has encountered a connection error and is not queryable',
     'Cannot use a pool after calling end on the pool',
+    'The server does not support SSL connections',
   ].map((message) => new Error(message))
   // Not allowed to connect; not allowed to do something is a fault of ours.
   const ended = ['FATAL', 'PANIC'].map((severity) =>
@@ -42,7 +45,18 @@ t.test('C31, C34: a database that is away is 503, and a bad query is not', async
     t.match(errors.toOAuthError(error).headers, { 'retry-after': /^\d+$/ })
   }
 
-  const bugs = ['42P01', '22021', '23505', '23503', '42601', 'X57P01', '57P011', 'ERR_X', undefined]
+  const bugs = [
+    '42P01',
+    '22021',
+    '23505',
+    '23503',
+    '42601',
+    'X57P01',
+    '57P011',
+    'ERR_X',
+    'ERR_JWS_INVALID',
+    undefined,
+  ]
   for (const code of bugs) t.equal(told(Object.assign(new Error('x'), { code })), OURS, code ?? '')
   t.equal(told(new Error('the Connection terminated')), OURS)
 })
