@@ -88,9 +88,9 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   async function notice({ user_id }: Person, ended: string | undefined, now: Date) {
     if (ended === undefined) return undefined
     if (ended === 'all') {
-      const lookUp = { live: true, usedSince: usedSince(config, now), limit: 1 }
-      const [live] = await listLinkedAgents(db, user_id, lookUp)
-      return live && !inWords(live, now).ended
+      const lookUp = { live: true, usedSince: usedSince(config, now), limit: MOST_AGENTS }
+      const live = await listLinkedAgents(db, user_id, lookUp)
+      return live.some((agent) => !inWords(agent, now).ended)
         ? 'Not done yet: not all your agents were revoked. If you still want that, press Revoke.'
         : 'Done: no agent acts for you any more.'
     }

@@ -291,6 +291,24 @@ test('an agent whose time is over has ended, and so has one that never fetched i
   t.match(link, { statusCode: 200, body: /<h1>Done, and over by now<[^]*<dt>It could</ })
 })
 
+test('not all is done while an agent acts that was linked before one whose time is over', async (t) => {
+  const tom = await Person.signedIn(app, 'tom@example.com')
+  const older = await linked(tom)
+  const { registration_id, claim } = await registerFor(app, tom.email)
+  t.equal((await confirm(tom, claim)).statusCode, 303)
+  const age = (id: string, days: number) =>
+    rows(
+      `update registrations set claimed_at = claimed_at - $2 * interval '1 day',
+         claim_expires_at = claim_expires_at - $2 * interval '1 day' where id = $1`,
+      id,
+      days,
+    )
+  await age(registration_id, 1)
+  await age(older.registration_id, 2)
+  t.equal((await callApi(app, older.access_token)).statusCode, 200)
+  t.match((await tom.get('/agents?ended=all')).body, /role="status"[^>]*>Not done yet: not all/)
+})
+
 test('an agent whose provider is switched off says that it can do nothing', async (t) => {
   const pia = await Person.signedIn(app, 'pia@example.com')
   const stepUp = (await present(app, P.idJag(someone('pia')))).json()
