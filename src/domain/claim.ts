@@ -80,13 +80,18 @@ function fetchableUntil({ claim_token_used_at, claimed_at, claim_expires_at }: C
  */
 export function accessEnd(registration: Claimed, lifetimes: TokenLifetimes): Date | undefined {
   if (registration.issuer) return undefined
-  const minted = registration.claim_token_used_at ? accessSeconds(lifetimes) * 1000 : 0
+  const minted = registration.claim_token_used_at ? longestAccessMs(lifetimes) : 0
   return new Date(fetchableUntil(registration) + minted)
 }
 
 /** What was first used before this has ended by now, as `accessEnd` has it: for queries over many. */
 export function usedSince(lifetimes: TokenLifetimes, now: Date): Date {
-  return new Date(now.getTime() - CLAIM_TOKEN_GRACE_MS - accessSeconds(lifetimes) * 1000)
+  return new Date(now.getTime() - CLAIM_TOKEN_GRACE_MS - longestAccessMs(lifetimes))
+}
+
+/** An assertion can be exchanged for a while after its end, since clocks differ. */
+function longestAccessMs(lifetimes: TokenLifetimes): number {
+  return (accessSeconds(lifetimes) + lifetimes.CLOCK_SKEW_SECONDS) * 1000
 }
 
 /** An attempt as the claim page loads it by the token in the person's link. */

@@ -22,12 +22,11 @@ export function publishedAheadSeconds(maxAgeSeconds: number): number {
 export interface TokenLifetimes {
   ASSERTION_TTL_SECONDS: number
   ACCESS_TOKEN_TTL_SECONDS: number
+  CLOCK_SKEW_SECONDS: number
 }
 
 /** From a key's last turn to sign to the end of all that it signed. */
-export function longestLifetimeSeconds(
-  lifetimes: TokenLifetimes & { CLOCK_SKEW_SECONDS: number },
-): number {
+export function longestLifetimeSeconds(lifetimes: TokenLifetimes): number {
   const { ASSERTION_TTL_SECONDS, ACCESS_TOKEN_TTL_SECONDS, CLOCK_SKEW_SECONDS } = lifetimes
   const longest = Math.max(ASSERTION_TTL_SECONDS, ACCESS_TOKEN_TTL_SECONDS)
   return longest + CLOCK_SKEW_SECONDS + REPLICAS_FOLLOW_SECONDS

@@ -1,11 +1,13 @@
 /** The ceremony's decisions, at both sides of every boundary. */
 import t from 'tap'
 import {
+  accessEnd,
   CLAIM_TOKEN_GRACE_MS,
   decidePage,
   decidePoll,
   decideStart,
   normalizeUserCode,
+  usedSince,
   type PageClaim,
 } from '../../src/domain/claim.js'
 import { hinted, pinned } from '../../src/domain/ceremony.js'
@@ -292,6 +294,20 @@ t.test('a link opens for the hinted person while its ceremony lives (PROTOCOL §
     const decision = decidePage(claim(registration, attempt), person, TRIES, NOW)
     t.equal(decision.ok ? 'ok' : decision.reason, expected, name)
   }
+})
+
+t.test('an agent has ended when nothing that it could have fetched works any more', async (t) => {
+  const lifetimes = {
+    ASSERTION_TTL_SECONDS: 3600,
+    ACCESS_TOKEN_TTL_SECONDS: 1800,
+    CLOCK_SKEW_SECONDS: 60,
+  }
+  const fetched = { ...PENDING, ...CLAIMED, claim_token_used_at: at(0) }
+  const end = at(GRACE + (3600 + 60 + 1800) * 1000)
+  t.same(accessEnd(fetched, lifetimes), end, '7523-04: exchanged as late as clocks may differ')
+  t.same(usedSince(lifetimes, end), at(0))
+  t.same(accessEnd({ ...fetched, claim_token_used_at: null }, lifetimes), PENDING.claim_expires_at)
+  t.equal(accessEnd({ ...fetched, issuer: 'https://idp.test' }, lifetimes), undefined)
 })
 
 t.test('8628-12, B59: a code is six digits, however they are typed', async (t) => {
