@@ -130,12 +130,13 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const waiting = await findSubjectRegistration(tx, subjectRow)
     const error = waiting ? await ceremonies.refusal(tx, waiting) : undefined
     if (error) return { kind: 'refused', error }
-    await ceremonies.count(resolution.claimant, reply, tx)
     const { id, claim_expires_at } = await awaitStepUp(tx, {
       ...subjectRow,
       claim_token_hash,
       claim_window_seconds,
     })
+    // With the registration locked, as by a renewal: in the other order the two would deadlock.
+    await ceremonies.count(resolution.claimant, reply, tx)
     const ceremony = ceremonies.mint(resolution.claimant, address)
     await startAttempt(tx, id, ceremony.attempt)
     const granted = grantableScopes(allScopes, scopes)

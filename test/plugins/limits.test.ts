@@ -263,6 +263,27 @@ test('CIBA-03: a ceremony for an address that a provider vouches for counts for 
   isLimited(t, await claimWith(app, other, idJag), ['ceremonies-hint', 2])
 })
 
+test('C35: a renewal and a presentation that count for one address at once are no deadlock', async (t) => {
+  // Whoever waits in a circle is not told so by Postgres, and gives up: 503.
+  await pool.query(`alter database ${new URL(url).pathname.slice(1)} set deadlock_timeout = '1min'`)
+  const P = await testProvider(t)
+  await P.trust(pool)
+  const env = { IDENTITY_ASSERTION_FIRST_CONTACT: 'confirm' }
+  const app = await replica({ ceremonies_per_hint: 9 }, env)
+  const { claim_token } = (await present(app, P.idJag(someone('zoe')))).json()
+  const holder = await pool.connect()
+  await holder.query('begin')
+  await holder.query('select from rate_limits for update')
+  const presenting = present(app, P.idJag(someone('zoe')))
+  await blocked(pool)
+  const renewing = renew(app, claim_token)
+  await blocked(pool, 2)
+  await holder.query('commit')
+  holder.release()
+  t.equal((await presenting).json().error, 'interaction_required')
+  t.equal((await renewing).json().error, 'invalid_claim_token', 'it has a new one')
+})
+
 test('C32: while counts cannot be had registrations go on, and codes and sign-ins do not', async (t) => {
   const app = await replica({
     anonymous_per_ip: 1,
