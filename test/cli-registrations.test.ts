@@ -288,3 +288,17 @@ test('one that waits for a person ends without a provider’s word for somebody 
   t.equal((await poll(app, waiting.claim_token)).json().error, 'access_denied')
   t.equal((await present(app, P.idJag({ ...someone('bob'), sub: 'shared' }))).statusCode, 200)
 })
+
+test('one that waits for an address ends with the provider’s word for the person who has it', async (t) => {
+  const own = await testApp(t, { IDENTITY_ASSERTION_FIRST_CONTACT: 'confirm' })
+  const { app, pool } = own
+  const P = await testProvider(t)
+  await P.trust(pool)
+  const idJag = () => P.idJag({ ...someone('zoe'), aud: RESOURCE })
+  const waiting = (await present(app, idJag())).json()
+  const other = (await present(app, P.idJag(someone('zoe')))).json()
+  await confirm(await Person.signedIn(app, 'zoe@example.com'), other.claim)
+  const registrar = commands(own, addRegistrationCommands)
+  t.equal((await registrar('registrations', 'revoke', waiting.registration_id)).code, 0)
+  t.equal((await present(app, idJag())).json().error, 'interaction_required')
+})

@@ -30,7 +30,7 @@ export async function revokeById(
     found = await findStanding(db, id)
   }
   if (!found || found.revoked_at) return 'over'
-  const person = found.user_id ?? found.pinned_user_id
+  const person = found.user_id ?? found.asked_user_id
   if (subject && person !== null) await removeDelegation(db, subject, { details }, person)
   const revoked = await db
     .updateTable('registrations')
@@ -54,8 +54,9 @@ async function findStanding(db: DatabaseTransaction, id: string) {
       'subject',
       'user_id',
       'revoked_at',
-      sql<string | null>`(select pinned_user_id from claim_attempts
-        where registration_id = registrations.id and superseded_at is null)`.as('pinned_user_id'),
+      sql<string | null>`(
+        select coalesce(pinned_user_id, (select id from users where email = login_hint)) from claim_attempts
+        where registration_id = registrations.id and superseded_at is null)`.as('asked_user_id'),
     ])
     .where('id', '=', id)
     .executeTakeFirst()
