@@ -18,3 +18,10 @@ export function parseBasicCredentials(
 }
 
 const decode = (text: string) => decodeURIComponent(text.replaceAll('+', ' '))
+
+/** What is the same encoded or not is left as it is: GitLab and others do not decode, and their secrets have hyphens. */
+export function basicCredentials(id: string, secret: string): string {
+  return `Basic ${Buffer.from(`${encode(id)}:${encode(secret)}`).toString('base64')}`
+}
+
+const encode = (text: string) => encodeURIComponent(text).replaceAll('%20', '+')

@@ -1,6 +1,7 @@
 /** An identity provider as its discovery document shows it (OpenID Connect Discovery 1.0 section 4). */
 import * as client from 'openid-client'
 import type { OidcProvider } from '../config.js'
+import { basicCredentials } from '../domain/basic-credentials.js'
 
 /** Of each request. */
 const TIMEOUT_SECONDS = 5
@@ -34,11 +35,11 @@ export async function discoverProvider(
 
 /** Basic is what providers register by default; the body only where they offer nothing else (Discovery 1.0 section 3). */
 function secretAuth(secret: string): client.ClientAuth {
-  const [basic, post] = [client.ClientSecretBasic(secret), client.ClientSecretPost(secret)]
-  return (server, ...rest) => {
+  const post = client.ClientSecretPost(secret)
+  return (server, registered, body, headers) => {
     const methods = server.token_endpoint_auth_methods_supported
-    const inBody =
-      methods?.includes('client_secret_post') && !methods.includes('client_secret_basic')
-    return (inBody ? post : basic)(server, ...rest)
+    if (methods?.includes('client_secret_post') && !methods.includes('client_secret_basic'))
+      return post(server, registered, body, headers)
+    headers.set('authorization', basicCredentials(registered.client_id, secret))
   }
 }

@@ -1,0 +1,39 @@
+/** What providers that people use do in ways of their own, and must work all the same. */
+import { t, test } from 'tap'
+import { testApp, testReplica, type Sender } from '../fixtures/app.js'
+import { testIdentityProvider } from '../fixtures/identity-provider.js'
+import { OidcPerson } from '../fixtures/oidc-person.js'
+
+const idp = await testIdentityProvider(t)
+const { app, config } = await testApp(t, idp.env)
+
+const alice = (at: Sender = app) => new OidcPerson(at, idp, 'alice')
+
+/** The credentials that the provider gets at its token endpoint, which then refuses. */
+async function credentialsOf(env: NodeJS.ProcessEnv): Promise<string> {
+  const { app: at } = await testReplica(t, config.DATABASE_URL!, { ...idp.env, ...env })
+  let header = ''
+  idp.answer = (request, response) => {
+    if (request.url !== '/token') return idp.serve(request, response)
+    header = request.headers.authorization!
+    response
+      .writeHead(401, { 'content-type': 'application/json' })
+      .end('{"error":"invalid_client"}')
+  }
+  const person = alice(at)
+  const { searchParams } = new URL((await person.get('/login')).headers.location!)
+  const back = { code: 'x', state: searchParams.get('state')!, iss: idp.issuer }
+  await person.get(`/login/callback?${new URLSearchParams(back)}`)
+  idp.answer = idp.serve
+  return Buffer.from(header.replace(/^Basic /, ''), 'base64').toString('utf8')
+}
+
+test('GitLab: a provider that does not decode credentials knows ours; one that does knows odd ones', async (t) => {
+  const OIDC_CLIENT_SECRET = 'gloas-0a1b_2c.3d~4e'
+  t.equal(await credentialsOf({ OIDC_CLIENT_SECRET }), `registrar:${OIDC_CLIENT_SECRET}`)
+  const odd = { OIDC_CLIENT_ID: 'a:b c', OIDC_CLIENT_SECRET: 'a+b/c=%&é: d' }
+  const [id, secret] = Object.values(odd).map((text) =>
+    new URLSearchParams({ '': text }).toString().slice(1),
+  )
+  t.equal(await credentialsOf(odd), `${id}:${secret}`)
+})
