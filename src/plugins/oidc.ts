@@ -138,16 +138,17 @@ function promptForAnother(server: client.Configuration): string {
   return end_session_endpoint === undefined ? 'select_account' : 'login'
 }
 
-/** Some providers tell of the address at their userinfo endpoint only. */
+/** Some providers tell of the address, or that it is verified, at their userinfo endpoint only. */
 async function verifiedEmail(
   server: client.Configuration,
   accessToken: string,
   claims: client.IDToken,
 ): Promise<string | null> {
+  const isTold = claims.email !== undefined && claims.email_verified !== undefined
   const told =
-    claims.email === undefined && server.serverMetadata().userinfo_endpoint !== undefined
-      ? await client.fetchUserInfo(server, accessToken, claims.sub)
-      : claims
+    isTold || server.serverMetadata().userinfo_endpoint === undefined
+      ? claims
+      : await client.fetchUserInfo(server, accessToken, claims.sub)
   const { email, email_verified } = told
   return (email_verified === true && canonicalEmail(String(email))) || null
 }

@@ -37,3 +37,16 @@ test('GitLab: a provider that does not decode credentials knows ours; one that d
   )
   t.equal(await credentialsOf(odd), `${id}:${secret}`)
 })
+
+test('Okta: that the address is verified may be told at the userinfo endpoint alone', async (t) => {
+  idp.idToken = (claims) => ({ ...claims, email_verified: undefined })
+  const person = alice()
+  await person.signIn('/')
+  t.match((await person.get('/agents')).body, 'alice@example.com')
+  idp.document = (path, body) => (path === '/me' ? { ...body, email_verified: undefined } : body)
+  const untold = alice()
+  await untold.signIn('/')
+  idp.document = (_path, body) => body
+  idp.idToken = (claims) => claims
+  t.match((await untold.get('/agents')).body, 'an account without an address')
+})
