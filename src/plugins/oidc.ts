@@ -83,7 +83,7 @@ export default fp(
         code_challenge: await client.calculatePKCECodeChallenge(code_verifier),
         code_challenge_method: 'S256',
         ...(max_age === undefined ? {} : { max_age: String(max_age) }),
-        ...(login_hint === undefined ? {} : { login_hint }),
+        ...(login_hint === undefined || another ? {} : { login_hint }),
         ...(another ? { prompt: promptForAnother(server) } : {}),
       })
       const pending: PendingSignIn = { issuer, nonce, code_verifier, max_age, return_to }
@@ -128,14 +128,11 @@ export default fp(
   { name: 'oidc', dependencies: ['calls'] },
 )
 
-/**
- * Every provider knows `login` (Core 1.0 section 3.1.2.1) but the one that matters most without a sign-out of its own,
- * which knows only `select_account`.
- */
+/** Every provider knows `login` (Core 1.0 section 3.1.2.1) but Google, which knows only `select_account`. */
 function promptForAnother(server: client.Configuration): string {
-  const { prompt_values_supported: values, end_session_endpoint } = server.serverMetadata()
-  if (Array.isArray(values)) return values.includes('select_account') ? 'select_account' : 'login'
-  return end_session_endpoint === undefined ? 'select_account' : 'login'
+  const { issuer, prompt_values_supported: values } = server.serverMetadata()
+  if (issuer === 'https://accounts.google.com') return 'select_account'
+  return Array.isArray(values) && values.includes('select_account') ? 'select_account' : 'login'
 }
 
 /** Some providers tell of the address, or that it is verified, at their userinfo endpoint only. */

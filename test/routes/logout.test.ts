@@ -88,7 +88,7 @@ test('a provider without a sign-out of its own is asked for another account inst
   const out = await person.submit('/logout', { return_to: LINK })
   t.equal(out.headers.location, ISSUER + AGAIN)
   for (const [supported, prompt] of [
-    [undefined, 'select_account'],
+    [undefined, 'login'],
     [['login', 'none'], 'login'],
     [['login', 'select_account'], 'select_account'],
   ] as const) {

@@ -50,3 +50,16 @@ test('Okta: that the address is verified may be told at the userinfo endpoint al
   idp.idToken = (claims) => claims
   t.match((await untold.get('/agents')).body, 'an account without an address')
 })
+
+test('Google: asked for another account it gets the one prompt that it knows', async (t) => {
+  const issuer = 'https://accounts.google.com'
+  const metadata = { issuer, authorization_endpoint: `${issuer}/o/oauth2/v2/auth` }
+  t.intercept(globalThis, 'fetch', { value: async () => Response.json(metadata) })
+  const { app: at } = await testReplica(t, config.DATABASE_URL!, {
+    ...idp.env,
+    OIDC_ISSUER: issuer,
+  })
+  const away = await alice(at).get('/login?prompt=select_account')
+  const asked = new URL(away.headers.location!).searchParams
+  t.equal(asked.get('prompt'), 'select_account')
+})
