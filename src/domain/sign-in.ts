@@ -21,6 +21,8 @@ export interface PendingSignIn {
   code_verifier: string
   /** Seconds; only when the provider was asked for a fresh sign-in. */
   max_age: number | undefined
+  /** The provider was asked to look who is there, whomever it remembers. */
+  prompted: boolean
   return_to: string
 }
 

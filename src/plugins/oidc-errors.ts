@@ -3,8 +3,11 @@ import * as client from 'openid-client'
 import type { SignInReason } from '../domain/sign-in.js'
 
 export class SignInError extends Error {
-  constructor(readonly reason: SignInReason) {
-    super(reason)
+  constructor(
+    readonly reason: SignInReason,
+    message: string = reason,
+  ) {
+    super(message)
   }
 }
 

@@ -18,9 +18,9 @@ export interface SignInRequest {
   return_to: string
   /** Seconds: ask for a sign-in that is no older. */
   max_age?: number | undefined
-  login_hint?: string | undefined
-  /** The person wants another account than the one the provider remembers. */
-  another: boolean
+  login_hint?: string | null | undefined
+  /** Whom the provider has to ask although it remembers somebody: for another account, or whether it is still the person. */
+  prompt?: 'another' | 'again' | undefined
 }
 
 declare module 'fastify' {
@@ -31,12 +31,15 @@ declare module 'fastify' {
         provider: OidcProvider,
         request: SignInRequest,
       ): Promise<Outcome<{ url: string; state: string; pending: PendingSignIn }>>
-      /** `query` is the callback's, as it came, from its question mark on. */
+      /**
+       * `query` is the callback's, as it came, from its question mark on. `untold`: asked for a fresh sign-in, the provider
+       * does not say when it saw the person, and has to be asked with a prompt.
+       */
       finish(
         query: string,
         state: string,
         pending: PendingSignIn,
-      ): Promise<Outcome<{ signIn: SignIn; idToken: string }>>
+      ): Promise<Outcome<{ signIn: SignIn; idToken: string; untold: boolean }>>
       /** Where the browser goes to end the provider's own session; undefined when it offers no such place. */
       endSessionUrl(issuer: string, idToken: string | undefined): Promise<string | undefined>
     }
@@ -71,7 +74,7 @@ export default fp(
 
     async function begin({ issuer }: OidcProvider, request: SignInRequest) {
       const server = await serverOf(issuer)
-      const { return_to, max_age, login_hint, another } = request
+      const { return_to, max_age, login_hint, prompt } = request
       const [state, nonce] = [client.randomState(), client.randomNonce()]
       const code_verifier = client.randomPKCECodeVerifier()
       const url = client.buildAuthorizationUrl(server, {
@@ -83,28 +86,31 @@ export default fp(
         code_challenge: await client.calculatePKCECodeChallenge(code_verifier),
         code_challenge_method: 'S256',
         ...(max_age === undefined ? {} : { max_age: String(max_age) }),
-        ...(login_hint === undefined || another ? {} : { login_hint }),
-        ...(another ? { prompt: promptForAnother(server) } : {}),
+        ...(login_hint && prompt !== 'another' ? { login_hint } : {}),
+        ...(prompt && { prompt: promptFor(server, prompt) }),
       })
-      const pending: PendingSignIn = { issuer, nonce, code_verifier, max_age, return_to }
+      const prompted = prompt !== undefined
+      const pending: PendingSignIn = { issuer, nonce, code_verifier, max_age, prompted, return_to }
       return { url: url.href, state, pending }
     }
 
     async function finish(query: string, state: string, pending: PendingSignIn) {
-      const { issuer, nonce, code_verifier, max_age } = pending
+      const { issuer, nonce, code_verifier, max_age, prompted } = pending
       const server = await serverOf(issuer)
       const checks = {
         expectedState: state,
         expectedNonce: nonce,
         pkceCodeVerifier: code_verifier,
-        ...(max_age === undefined ? {} : { maxAge: max_age }),
       }
       const url = new URL(redirect_uri + query)
       const tokens = await client.authorizationCodeGrant(server, url, checks)
       const claims = tokens.claims()!
-      if (!isName(claims.sub)) throw new SignInError('unverified')
+      if (!isName(claims.sub)) throw new SignInError('unverified', 'its sub is no name')
+      if (isTooOld(claims, max_age, config.CLOCK_SKEW_SECONDS))
+        throw new SignInError('unverified', 'its auth_time is older than the max_age asked for')
+      const untold = max_age !== undefined && claims.auth_time === undefined && !prompted
       const email = await verifiedEmail(server, tokens.access_token, claims)
-      return { signIn: { issuer, subject: claims.sub, email }, idToken: tokens.id_token! }
+      return { signIn: { issuer, subject: claims.sub, email }, idToken: tokens.id_token!, untold }
     }
 
     async function serverOf(issuer: string): Promise<client.Configuration> {
@@ -129,10 +135,17 @@ export default fp(
 )
 
 /** Every provider knows `login` (Core 1.0 section 3.1.2.1) but Google, which knows only `select_account`. */
-function promptForAnother(server: client.Configuration): string {
+function promptFor(server: client.Configuration, prompt: 'another' | 'again'): string {
   const { issuer, prompt_values_supported: values } = server.serverMetadata()
   if (issuer === 'https://accounts.google.com') return 'select_account'
-  return Array.isArray(values) && values.includes('select_account') ? 'select_account' : 'login'
+  const choice = prompt === 'another' && Array.isArray(values) && values.includes('select_account')
+  return choice ? 'select_account' : 'login'
+}
+
+/** Google, Dex and Entra ID as it comes do not say. Who says is held to it. */
+function isTooOld({ auth_time }: client.IDToken, max_age: number | undefined, skew: number) {
+  if (max_age === undefined || auth_time === undefined) return false
+  return auth_time + max_age + skew < Date.now() / 1000
 }
 
 /** Some providers tell of the address, or that it is verified, at their userinfo endpoint only. */

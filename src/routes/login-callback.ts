@@ -3,6 +3,8 @@ import type { FastifyPluginAsync } from 'fastify'
 import { PENDING_COOKIE, SIGN_IN_FAILURES, type PendingSignIn } from '../domain/sign-in.js'
 
 const plugin: FastifyPluginAsync = async (app) => {
+  const { oidcProviders } = app.config
+
   app.get('/login/callback', async (request, reply) => {
     const query = new URL(request.url, app.config.ISSUER).search
     const state = new URLSearchParams(query).get('state') ?? ''
@@ -16,6 +18,18 @@ const plugin: FastifyPluginAsync = async (app) => {
       // The provider's and the operator's own faults are not tries.
       if (SIGN_IN_FAILURES[outcome.reason].status < 500) await reply.limit('sign_in_per_ip')
       return await reply.signInFailed(outcome.reason, return_to, outcome.cause)
+    }
+    if (outcome.untold) {
+      const provider = oidcProviders.find(({ issuer }) => issuer === pending.issuer)!
+      const { email: login_hint } = outcome.signIn
+      const { max_age } = pending
+      reply.clearCookie(PENDING_COOKIE + state)
+      return await reply.leaveToSignIn(provider, {
+        return_to,
+        max_age,
+        login_hint,
+        prompt: 'again',
+      })
     }
     const next = await reply.completeSignIn(outcome.signIn, return_to, outcome.idToken)
     // Not before: with the provider or the database away, a reload goes on from here.

@@ -19,12 +19,12 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   })
 
   app.get('/login', { schema: { querystring: LoginLink } }, async (request, reply) => {
-    const { provider: issuer, prompt } = request.query
+    const { provider: issuer } = request.query
     const return_to = safeReturnTo(request.query.return_to)
     const person = await request.person()
     if (person?.fresh) return reply.seeOther(return_to)
     if (config.SIGN_IN === 'development') return await reply.page('login', { return_to })
-    const another = prompt === 'select_account'
+    const another = request.query.prompt === 'select_account'
     const { oidcProviders } = config
     const chosen =
       oidcProviders.length === 1
@@ -33,8 +33,9 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     if (chosen) {
       // A session that is too old is renewed by a person who proves to be there, and not by the provider's memory.
       const max_age = person && config.SIGN_IN_MAX_AGE_SECONDS
-      const login_hint = person?.email ?? undefined
-      return await reply.leaveToSignIn(chosen, { return_to, another, max_age, login_hint })
+      const prompt = another ? 'another' : undefined
+      const login_hint = person?.email
+      return await reply.leaveToSignIn(chosen, { return_to, prompt, max_age, login_hint })
     }
     const providers = oidcProviders.map((provider) => {
       const href = config.ISSUER + loginPath(return_to, { another, provider: provider.issuer })

@@ -1,11 +1,11 @@
 /** What providers that people use do in ways of their own, and must work all the same. */
 import { t, test } from 'tap'
-import { testApp, testReplica, type Sender } from '../fixtures/app.js'
+import { ISSUER, testApp, testReplica, type Sender } from '../fixtures/app.js'
 import { testIdentityProvider } from '../fixtures/identity-provider.js'
 import { OidcPerson } from '../fixtures/oidc-person.js'
 
 const idp = await testIdentityProvider(t)
-const { app, config } = await testApp(t, idp.env)
+const { app, config, pool } = await testApp(t, idp.env)
 
 const alice = (at: Sender = app) => new OidcPerson(at, idp, 'alice')
 
@@ -62,4 +62,22 @@ test('Google: asked for another account it gets the one prompt that it knows', a
   const away = await alice(at).get('/login?prompt=select_account')
   const asked = new URL(away.headers.location!).searchParams
   t.equal(asked.get('prompt'), 'select_account')
+})
+
+test('Google, Entra ID, Dex: a provider that does not say when it saw the person is asked to look again', async (t) => {
+  const person = alice()
+  await person.signIn('/')
+  await pool.query(`update sessions set created_at = created_at - interval '61 minutes'`)
+  idp.idToken = (claims) => ({ ...claims, auth_time: undefined })
+  const again = await person.signIn('/agents')
+  const asked = new URL(again.headers.location!)
+  t.equal(asked.origin, new URL(idp.issuer).origin)
+  const words = Object.fromEntries(asked.searchParams)
+  t.match(words, { prompt: 'login', max_age: '3600', login_hint: 'alice@example.com' })
+  t.match((await person.get('/login?return_to=%2Fagents')).headers.location, idp.issuer, 'not yet')
+  const back = await idp.signIn(asked.href, 'alice', person.there)
+  const answer = await person.get(back.slice(ISSUER.length))
+  idp.idToken = (claims) => claims
+  t.equal(answer.headers.location, `${ISSUER}/agents`)
+  t.equal((await person.get('/login?return_to=%2Fagents')).headers.location, `${ISSUER}/agents`)
 })
