@@ -154,13 +154,18 @@ async function verifiedEmail(
   accessToken: string,
   claims: client.IDToken,
 ): Promise<string | null> {
-  const isTold = claims.email !== undefined && claims.email_verified !== undefined
+  const isTold = claims.email !== undefined && isVerified(claims) !== undefined
   const told =
     isTold || server.serverMetadata().userinfo_endpoint === undefined
       ? claims
       : await client.fetchUserInfo(server, accessToken, claims.sub)
-  const { email, email_verified } = told
-  return (email_verified === true && canonicalEmail(String(email))) || null
+  return (isVerified(told) && canonicalEmail(String(told.email))) || null
+}
+
+/** Undefined: nothing is said of it. Entra ID has a claim of its own: the owner of the address's domain is verified. */
+function isVerified({ email_verified, xms_edov }: client.UserInfoResponse | client.IDToken) {
+  if (email_verified !== undefined) return email_verified === true
+  return xms_edov === undefined ? undefined : [true, 1, '1'].includes(xms_edov as never)
 }
 
 async function outcome<Value>(work: () => Promise<Value>): Promise<Outcome<Value>> {

@@ -81,3 +81,23 @@ test('Google, Entra ID, Dex: a provider that does not say when it saw the person
   t.equal(answer.headers.location, `${ISSUER}/agents`)
   t.equal((await person.get('/login?return_to=%2Fagents')).headers.location, `${ISSUER}/agents`)
 })
+
+test('Entra ID: its own word for a verified address counts, and nothing less', async (t) => {
+  const words: [Record<string, unknown>, RegExp][] = [
+    [{ xms_edov: true }, /alice@example.com/],
+    [{ xms_edov: '1' }, /alice@example.com/],
+    [{ xms_edov: false }, /an account without an address/],
+    [{ xms_edov: '0' }, /an account without an address/],
+    [{ xms_edov: true, email_verified: false }, /an account without an address/],
+    [{}, /an account without an address/],
+  ]
+  idp.document = (path, body) => (path === '/me' ? { sub: 'alice' } : body)
+  for (const [word, expected] of words) {
+    idp.idToken = (claims) => ({ ...claims, email_verified: undefined, ...word })
+    const person = alice()
+    await person.signIn('/')
+    t.match((await person.get('/agents')).body, expected, JSON.stringify(word))
+  }
+  idp.document = (_path, body) => body
+  idp.idToken = (claims) => claims
+})
