@@ -55,6 +55,7 @@ export default fp(
   async (app) => {
     const { config } = app
     const redirect_uri = `${config.ISSUER}/login/callback`
+    const after = `${config.ISSUER}/logout/callback`
     const known = new Map<string, { server: client.Configuration; readAt: number }>()
 
     app.decorate('oidc', {
@@ -65,7 +66,9 @@ export default fp(
         const server = found.ok ? found.server : undefined
         if (!server?.serverMetadata().end_session_endpoint) return undefined
         const { href } = client.buildEndSessionUrl(server, {
-          post_logout_redirect_uri: `${config.ISSUER}/logout/callback`,
+          post_logout_redirect_uri: after,
+          // What Cognito calls it; who does not know a parameter passes over it (section 2).
+          logout_uri: after,
           ...(idToken && idToken.length <= MAX_HINT_LENGTH ? { id_token_hint: idToken } : {}),
         })
         return href

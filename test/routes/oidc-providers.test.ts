@@ -101,3 +101,16 @@ test('Entra ID: its own word for a verified address counts, and nothing less', a
   idp.document = (_path, body) => body
   idp.idToken = (claims) => claims
 })
+
+test('Cognito: its sign-out, which is not that of OpenID, leads back too', async (t) => {
+  const person = alice()
+  await person.signIn('/')
+  await person.get('/agents')
+  await person.submit('/logout', {})
+  const { body } = await person.get('/signed-out')
+  const url = /content="0; url=([^"]*)"/.exec(body)![1]!.replaceAll('&amp;', '&')
+  const asked = new URL(url).searchParams
+  t.equal(asked.get('logout_uri'), `${ISSUER}/logout/callback`)
+  t.equal(asked.get('client_id'), idp.env.OIDC_CLIENT_ID)
+  t.match(await idp.signOut(url, person.there), asked.get('logout_uri'), 'others do not mind')
+})
