@@ -1,6 +1,6 @@
 /** `registrar audit`: the trail as JSON lines, for people who watch and for what keeps it elsewhere. */
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { Command } from 'commander'
+import { pause } from './background.js'
 import { instant, oneOf, userId, wholeNumber, write, type WithDatabase } from './cli-io.js'
 import { AUDIT_EVENTS, type AuditEvent } from './repositories/audit-events.js'
 import * as trail from './repositories/audit-trail.js'
@@ -89,7 +89,7 @@ async function* follow(db: Database, filter: trail.AuditFilter, limit: number) {
       failed += 1
       if (failed === MOST_FAILED_LOOKS) throw error
     }
-    await sleep(POLL_MS, undefined, { signal: stop.signal }).catch(() => {})
+    await pause(POLL_MS, stop.signal)
   }
 
   /** Where it fails, the next one goes on. */

@@ -8,6 +8,7 @@ const ROOT = join(import.meta.dirname, '../..')
 /** The files directly in src/; every other file belongs to the part that its folder is named after. */
 const PARTS: Record<string, string> = {
   'app.ts': 'app',
+  'background.ts': 'setup',
   'batched.ts': 'setup',
   'cli.ts': 'cli',
   'cli-audit.ts': 'cli',

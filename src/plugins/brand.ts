@@ -5,8 +5,8 @@
 import { createReadStream } from 'node:fs'
 import { Readable } from 'node:stream'
 import type { ReadableStream } from 'node:stream/web'
-import { setTimeout as sleep } from 'node:timers/promises'
 import fp from 'fastify-plugin'
+import { inBackground, pause } from '../background.js'
 import { ConfigError } from '../config.js'
 import { accents, type Accent } from '../domain/color.js'
 import type { CachedDocument } from './documents.js'
@@ -68,30 +68,20 @@ export default fp(
       return
     }
 
-    const stop = new AbortController()
-    let fetching = Promise.resolve()
-    app.addHook('onReady', async () => {
-      fetching = keepTrying(uri)
-    })
-    app.addHook('onClose', async () => {
-      stop.abort()
-      await fetching
-    })
-
-    /** Pages do not wait for it: until then they show the name alone. */
-    async function keepTrying(from: string): Promise<void> {
-      let pause = FIRST_PAUSE_MS
-      while (!stop.signal.aborted) {
+    // Pages do not wait for it: until then they show the name alone.
+    inBackground(app, async (stop) => {
+      let retry_in_ms = FIRST_PAUSE_MS
+      while (!stop.aborted) {
         try {
-          return show(await load(from, stop.signal))
+          return show(await load(uri, stop))
         } catch (error) {
-          if (stop.signal.aborted) return
-          app.log.warn({ err: error, retry_in_ms: pause }, 'the logo cannot be loaded')
+          if (stop.aborted) return
+          app.log.warn({ err: error, retry_in_ms }, 'the logo cannot be loaded')
         }
-        await sleep(pause, undefined, { signal: stop.signal }).catch(() => {})
-        pause = Math.min(pause * 2, LONGEST_PAUSE_MS)
+        await pause(retry_in_ms, stop)
+        retry_in_ms = Math.min(retry_in_ms * 2, LONGEST_PAUSE_MS)
       }
-    }
+    })
   },
   { name: 'brand', dependencies: ['documents'] },
 )

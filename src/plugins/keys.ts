@@ -3,8 +3,8 @@
  * replica looks at the database every few seconds, so that all follow a rotation; what it knows outlives a database
  * that is away.
  */
-import { setTimeout as sleep } from 'node:timers/promises'
 import fp from 'fastify-plugin'
+import { inBackground, pause } from '../background.js'
 import * as jws from '../domain/jws.js'
 import { longestLifetimeSeconds, REPLICAS_LOOK_EVERY_MS } from '../domain/signing-key.js'
 import { ASSERTION_TYP, assertionClaims, isoSeconds } from '../domain/tokens.js'
@@ -116,25 +116,15 @@ export default fp(
     } satisfies Keys)
     app.readiness.push(check)
 
-    const stop = new AbortController()
-    let following = Promise.resolve()
-    app.addHook('onReady', async () => {
-      following = follow()
-    })
-    app.addHook('onClose', async () => {
-      stop.abort()
-      await following
-    })
-
-    async function follow(): Promise<void> {
+    inBackground(app, async (stop) => {
       for (;;) {
-        await sleep(REPLICAS_LOOK_EVERY_MS, undefined, { signal: stop.signal }).catch(() => {})
-        if (stop.signal.aborted) return
+        await pause(REPLICAS_LOOK_EVERY_MS, stop)
+        if (stop.aborted) return
         await lookOnce().catch((error: unknown) =>
           app.log.warn({ err: error }, 'could not look for changed signing keys'),
         )
       }
-    }
+    })
   },
   { name: 'keys', dependencies: ['database', 'readiness'] },
 )
