@@ -44,18 +44,19 @@ export function refusalFor<Reason extends string>(
   return because(reason, refusals[reason]())
 }
 
-export const invalidRequest = (description: string) =>
-  new OAuthError(400, 'invalid_request', description)
+export const badRequest = (error: string, description: string, reason?: string) =>
+  because(reason, new OAuthError(400, error, description))
+
+export const invalidRequest = (description: string) => badRequest('invalid_request', description)
 
 export const methodNotAllowed = (allow: string) =>
   new OAuthError(405, 'method_not_allowed', `Use ${allow}.`, { allow })
 
 export const invalidLoginHint = () =>
-  new OAuthError(400, 'invalid_login_hint', 'login_hint must be an email address.')
+  badRequest('invalid_login_hint', 'login_hint must be an email address.')
 
 export const notEnabled = (registrationType: string) =>
-  new OAuthError(
-    400,
+  badRequest(
     `${registrationType}_not_enabled`,
     'This server has that registration type switched off.',
   )
@@ -83,12 +84,12 @@ export const tooManyCodes = (headers: Record<string, string>) =>
 
 /** `limit`: which one, for the log. */
 export const rateLimited = (limit: string, headers: Record<string, string>, seconds: number) =>
-  Object.assign(
+  because(
+    limit,
     new OAuthError(429, 'rate_limited', 'Too many requests. Wait as long as Retry-After says.', {
       ...headers,
       'retry-after': String(seconds),
     }),
-    { cause: limit },
   )
 
 const tryAgain = (description: string) =>

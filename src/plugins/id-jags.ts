@@ -5,7 +5,7 @@ import * as idJags from '../domain/id-jag.js'
 import type { Issuer } from '../domain/issuer.js'
 import { parseJwt, type Jwt } from '../domain/jwt.js'
 import { newId } from '../domain/secrets.js'
-import { because, invalidRequest, OAuthError, providerAway, refusalFor } from '../errors.js'
+import { badRequest, invalidRequest, OAuthError, providerAway, refusalFor } from '../errors.js'
 import { recordAudit } from '../repositories/audit-events.js'
 import { findDelegation, putDelegation } from '../repositories/delegations.js'
 import { spendAssertion } from '../repositories/spent-assertions.js'
@@ -40,8 +40,7 @@ export type Resolution =
   | { kind: 'confirm'; claimant: Claimant }
   | { kind: 'refused'; error: OAuthError }
 
-const refusal = (error: string, description: string) => () =>
-  new OAuthError(400, error, description)
+const refusal = (error: string, description: string) => () => badRequest(error, description)
 
 const REFUSALS: Record<idJags.IdJagReason, () => OAuthError> = {
   wrong_type: refusal('invalid_request', 'The assertion is not an ID-JAG: its typ is another.'),
@@ -94,7 +93,7 @@ export default fp(
       const badSignature = await app.checkSignature(assertion, jwt, issuer)
       if (badSignature === 'keys_unavailable') throw providerAway()
       if (badSignature)
-        throw refuse('invalid_signature', 'The signature does not hold.', badSignature)
+        throw badRequest('invalid_signature', 'The signature does not hold.', badSignature)
       const checked = idJags.checkIdJag(jwt, issuer, settings, new Date())
       if (!checked.ok) throw refusalFor(REFUSALS, checked.reason)
       // Not before: what is everybody's must not be used up by whoever can write an issuer's name.
@@ -104,7 +103,7 @@ export default fp(
 
     app.decorate('spendIdJag', async (tx, { issuer: { issuer }, subject, jti, exp }) => {
       const spent = await spendAssertion(tx, 'id-jag', { issuer, subject, jti, exp })
-      return spent ? undefined : refuse('replay_detected', 'This assertion was used before.')
+      return spent ? undefined : badRequest('replay_detected', 'This assertion was used before.')
     })
 
     app.decorate('resolveIdJag', async (tx, verified, address): Promise<Resolution> => {
@@ -130,14 +129,14 @@ export default fp(
     async function trustedIssuer(iss: unknown): Promise<Issuer> {
       const listed = await app.listedIssuer(iss)
       if (!listed || listed.disabled_at || listed.removed_at)
-        throw refuse('invalid_issuer', 'The issuer of the assertion is not trusted here.')
+        throw badRequest('invalid_issuer', 'The issuer of the assertion is not trusted here.')
       return listed
     }
 
     function vouchedRefusal(reason: idJags.VouchedReason): OAuthError {
       switch (reason) {
         case 'nothing_verified':
-          return refuse(
+          return badRequest(
             'missing_verified_email',
             'The assertion vouches for no address or number that we may take from this issuer.',
           )
@@ -194,10 +193,6 @@ export default fp(
   },
   { name: 'id-jags', dependencies: ['database', 'limits', 'providers'] },
 )
-
-function refuse(error: string, description: string, reason?: string): OAuthError {
-  return because(reason, new OAuthError(400, error, description))
-}
 
 function refused(error: OAuthError): Resolution {
   return { kind: 'refused', error }

@@ -1,20 +1,18 @@
 /** POST /agent/event/notify: providers push security events (RFC 8935, RFC 8417, PROTOCOL §10). */
 import type { FastifyPluginAsync } from 'fastify'
 import { checkSecurityEvent, type EventReason } from '../domain/security-event.js'
-import { eventBody, jsonErrors, OAuthError, refusalFor } from '../errors.js'
+import { badRequest, eventBody, jsonErrors, refusalFor, type OAuthError } from '../errors.js'
 import type { EventRefusal } from '../plugins/security-events.js'
-
-const refusal = (error: string, description: string) => () =>
-  new OAuthError(400, error, description)
 
 /** RFC 8935 §2.4 */
 const REFUSALS: Record<EventRefusal | EventReason, () => OAuthError> = {
-  unreadable: refusal('invalid_request', 'The body is not a JWT in compact form.'),
-  unknown_issuer: refusal('invalid_issuer', 'The issuer is not trusted here.'),
-  unknown_key: refusal('invalid_key', 'The key is not one of the issuer.'),
-  bad_signature: refusal('authentication_failed', 'The signature does not hold.'),
-  invalid_request: refusal('invalid_request', 'The claims are not those of a security event.'),
-  invalid_audience: refusal('invalid_audience', 'aud does not name this issuer.'),
+  unreadable: () => badRequest('invalid_request', 'The body is not a JWT in compact form.'),
+  unknown_issuer: () => badRequest('invalid_issuer', 'The issuer is not trusted here.'),
+  unknown_key: () => badRequest('invalid_key', 'The key is not one of the issuer.'),
+  bad_signature: () => badRequest('authentication_failed', 'The signature does not hold.'),
+  invalid_request: () =>
+    badRequest('invalid_request', 'The claims are not those of a security event.'),
+  invalid_audience: () => badRequest('invalid_audience', 'aud does not name this issuer.'),
 }
 
 const plugin: FastifyPluginAsync = async (app) => {

@@ -9,7 +9,14 @@ import { grantableScopes, narrowScope } from '../domain/scope.js'
 import { hashSecret } from '../domain/secrets.js'
 import { tokenSubjectIssuers, type Account } from '../domain/token-person.js'
 import * as tokens from '../domain/tokens.js'
-import { because, invalidRequest, OAuthError, oauthBody, refusalFor, refused } from '../errors.js'
+import {
+  badRequest,
+  invalidRequest,
+  oauthBody,
+  type OAuthError,
+  refusalFor,
+  refused,
+} from '../errors.js'
 import { recordAudit } from '../repositories/audit-events.js'
 import { findByClaimToken, useClaimToken } from '../repositories/claim-tokens.js'
 import { recordPolls } from '../repositories/poll-states.js'
@@ -18,27 +25,24 @@ import { TokenAnswer, TokenBody, TokenRefusal } from '../schemas/token.js'
 
 type Parameters = Static<typeof TokenBody>
 
-const refuse = (error: string, description: string, reason?: string) =>
-  because(reason, new OAuthError(400, error, description))
-
 /** One text for every assertion that does not count: no oracle on registrations. */
 const invalidGrant = (reason: string) =>
-  refuse('invalid_grant', 'The assertion is not valid, has expired or was revoked.', reason)
+  badRequest('invalid_grant', 'The assertion is not valid, has expired or was revoked.', reason)
 
 const POLL_REFUSALS: Record<PollReason, () => OAuthError> = {
-  pending: () => refuse('authorization_pending', 'The person has not confirmed yet.'),
+  pending: () => badRequest('authorization_pending', 'The person has not confirmed yet.'),
   ceremony_over: () =>
-    refuse('expired_token', 'The link and code have ended. Renew them at the claim endpoint.'),
-  window_over: () => refuse('expired_token', 'The claim window is over. Register again.'),
+    badRequest('expired_token', 'The link and code have ended. Renew them at the claim endpoint.'),
+  window_over: () => badRequest('expired_token', 'The claim window is over. Register again.'),
   spent: () =>
-    refuse('expired_token', 'This claim token has been used. Use the identity assertion.'),
-  declined: () => refuse('access_denied', 'The person declined.'),
-  revoked: () => refuse('access_denied', 'This registration was revoked.'),
+    badRequest('expired_token', 'This claim token has been used. Use the identity assertion.'),
+  declined: () => badRequest('access_denied', 'The person declined.'),
+  revoked: () => badRequest('access_denied', 'This registration was revoked.'),
 }
 
 /** What nearly every poll is told, made once: with an error for each, its stack takes a twentieth of a poll. */
 const PENDING = refusalFor(POLL_REFUSALS, 'pending')
-const SLOW_DOWN = refuse('slow_down', 'Polled too early. Wait 5 seconds longer from now on.')
+const SLOW_DOWN = badRequest('slow_down', 'Polled too early. Wait 5 seconds longer from now on.')
 
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { config, db, keys } = app
@@ -66,7 +70,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         case CLAIM_GRANT:
           return pollClaim(request.body, reply)
         default:
-          throw refuse('unsupported_grant_type', 'Use the jwt-bearer or the claim grant.')
+          throw badRequest('unsupported_grant_type', 'Use the jwt-bearer or the claim grant.')
       }
     },
   )
@@ -105,7 +109,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const state = poll === 'other' && (await findByClaimToken(db, hash, subjectIssuers))
     if (!state) {
       await reply.limit('unknown_claim_tokens_per_ip')
-      throw refuse('expired_token', 'This claim token is not valid any more.', 'unknown')
+      throw badRequest('expired_token', 'This claim token is not valid any more.', 'unknown')
     }
     const { registration, attempt, now } = state
     // Again, since something may have changed in between.
@@ -133,10 +137,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       ? grantableScopes(Object.keys(config.SCOPES), registration.scopes)
       : config.PRE_CLAIM_SCOPES
     const granted = narrowScope(allowed, scope)
-    if (!granted) throw refuse('invalid_scope', 'None of the requested scopes can be granted.')
+    if (!granted) throw badRequest('invalid_scope', 'None of the requested scopes can be granted.')
     const resources = [resource ?? []].flat().filter((uri) => uri !== '')
     if (resources.some((uri) => uri !== config.RESOURCE))
-      throw refuse('invalid_target', 'The requested resource is not served here.')
+      throw badRequest('invalid_target', 'The requested resource is not served here.')
     const { ISSUER, RESOURCE, ACCESS_TOKEN_TTL_SECONDS } = config
     return {
       claims: tokens.accessTokenClaims(
