@@ -1,6 +1,11 @@
 /** Security events of providers: verified, applied and remembered in one transaction, before anyone is told so. */
 import fp from 'fastify-plugin'
-import type { checkSecurityEvent, EventReason } from '../domain/security-event.js'
+import {
+  checkLogoutToken,
+  checkSecurityEvent,
+  type EventReason,
+  type SecurityEvent,
+} from '../domain/security-event.js'
 import type { Issuer } from '../domain/issuer.js'
 import { parseJwt } from '../domain/jwt.js'
 import { providerAway } from '../errors.js'
@@ -16,21 +21,18 @@ type Received = { ok: true } | { ok: false; reason: EventRefusal | EventReason }
 declare module 'fastify' {
   interface FastifyInstance {
     /** Takes effect once, however often it is delivered; `ok` is said after the commit. */
-    receiveEvent(
-      kind: 'secevent' | 'logout',
-      token: string,
-      check: typeof checkSecurityEvent,
-      address: string,
-    ): Promise<Received>
+    receiveEvent(kind: keyof typeof CHECKS, token: string, address: string): Promise<Received>
   }
 }
+
+const CHECKS = { secevent: checkSecurityEvent, logout: checkLogoutToken }
 
 export default fp(
   async (app) => {
     const { config, db } = app
     const settings = { issuer: config.ISSUER, skewSeconds: config.CLOCK_SKEW_SECONDS }
 
-    app.decorate('receiveEvent', async (kind, token, check, address): Promise<Received> => {
+    app.decorate('receiveEvent', async (kind, token, address): Promise<Received> => {
       const jwt = parseJwt(token)
       if (!jwt) return { ok: false, reason: 'unreadable' }
       const { iss } = jwt.payload
@@ -42,16 +44,16 @@ export default fp(
       if (badSignature === 'unknown_key' && !(await isKeyOfAnother(jwt.header.kid, listed)))
         return { ok: false, reason: 'unknown_key' }
       if (badSignature) return { ok: false, reason: 'bad_signature' }
-      const checked = check(jwt, listed, settings, new Date())
+      const checked = CHECKS[kind](jwt, listed, settings, new Date())
       if (!checked.ok) return checked
       await apply(kind, listed.issuer, checked.event, address)
       return { ok: true }
     })
 
     async function apply(
-      kind: 'secevent' | 'logout',
+      kind: keyof typeof CHECKS,
       issuer: string,
-      { subject, jti, revoked }: { subject: string; jti: string; revoked: boolean },
+      { subject, jti, revoked }: SecurityEvent,
       address: string,
     ): Promise<void> {
       await app.transaction(async (tx) => {

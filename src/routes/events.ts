@@ -1,6 +1,6 @@
 /** POST /agent/event/notify: providers push security events (RFC 8935, RFC 8417, PROTOCOL §10). */
 import type { FastifyPluginAsync } from 'fastify'
-import { checkSecurityEvent, type EventReason } from '../domain/security-event.js'
+import type { EventReason } from '../domain/security-event.js'
 import { badRequest, eventBody, jsonErrors, refusalFor, type OAuthError } from '../errors.js'
 import type { EventRefusal } from '../plugins/security-events.js'
 
@@ -25,13 +25,8 @@ const plugin: FastifyPluginAsync = async (app) => {
 
   const config = { headers: { 'content-language': 'en' } }
   app.post('/agent/event/notify', { config }, async (request, reply) => {
-    const check = checkSecurityEvent
-    const outcome = await app.receiveEvent(
-      'secevent',
-      String(request.body ?? ''),
-      check,
-      request.address,
-    )
+    const token = String(request.body ?? '')
+    const outcome = await app.receiveEvent('secevent', token, request.address)
     if (!outcome.ok) throw refusalFor(REFUSALS, outcome.reason)
     return reply.code(202).removeHeader('content-language').send()
   })

@@ -1,6 +1,5 @@
 /** POST /agent/auth/revoke: the same event in the form of auth.md v0.2 (OpenID Connect Back-Channel Logout §2). */
 import type { FastifyPluginAsync } from 'fastify'
-import { checkLogoutToken } from '../domain/security-event.js'
 import { because, invalidRequest, jsonErrors, oauthBody } from '../errors.js'
 
 const plugin: FastifyPluginAsync = async (app) => {
@@ -14,13 +13,8 @@ const plugin: FastifyPluginAsync = async (app) => {
   // RFC 9745: providers should move to the events endpoint.
   const config = { headers: { deprecation: '@1767225600' } }
   app.post('/agent/auth/revoke', { config }, async (request, reply) => {
-    const check = checkLogoutToken
-    const outcome = await app.receiveEvent(
-      'logout',
-      String(request.body ?? ''),
-      check,
-      request.address,
-    )
+    const token = String(request.body ?? '')
+    const outcome = await app.receiveEvent('logout', token, request.address)
     if (!outcome.ok) {
       const { reason } = outcome
       throw because(reason, invalidRequest(`The logout token was refused: ${reason}.`))
