@@ -3,24 +3,16 @@ import type { Command } from 'commander'
 import { inTransaction } from './database.js'
 import { instant, oneOf, print, userId, wholeNumber, type WithDatabase } from './cli-io.js'
 import { retried } from './cli-revocations.js'
-import { registrationStatus, type Status } from './domain/registration.js'
+import { REGISTRATION_TYPES, registrationStatus, STATUSES } from './domain/registration.js'
 import { latestEvents } from './repositories/audit-trail.js'
 import * as registrations from './repositories/registration-list.js'
 import { revokeById } from './repositories/revocations.js'
-import type { Database, RegistrationType } from './repositories/tables.js'
+import type { Database } from './repositories/tables.js'
 
-interface ListOptions {
-  state?: Status
-  kind?: RegistrationType
+interface ListOptions extends Omit<registrations.ListFilter, 'user_id' | 'maxTries'> {
   user?: string
-  issuer?: string
-  since?: Date
-  limit: number
-  after?: string
 }
 
-const STATES = ['unclaimed', 'pending_claim', 'claimed', 'expired', 'revoked'] as const
-const KINDS = ['anonymous', 'service_auth', 'identity_assertion'] as const
 const MOST_LISTED = 1000
 /** Of each: attempts, and entries of the history. */
 const MOST_SHOWN = 100
@@ -42,8 +34,8 @@ export function addRegistrationCommands(program: Command, withDatabase: WithData
   commands
     .command('list')
     .description('list them, newest first')
-    .option('--state <state>', STATES.join(', '), oneOf(...STATES))
-    .option('--kind <kind>', KINDS.join(', '), oneOf(...KINDS))
+    .option('--state <state>', STATUSES.join(', '), oneOf(...STATUSES))
+    .option('--kind <kind>', REGISTRATION_TYPES.join(', '), oneOf(...REGISTRATION_TYPES))
     .option('--user <id-or-email>', 'those that a person confirmed')
     .option('--issuer <url>', 'those that a provider vouched for')
     .option('--since <time>', 'registered at this time or later (ISO 8601 with zone)', instant)

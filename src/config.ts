@@ -3,6 +3,7 @@ import { Type, type Static, type TSchema } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import { crossFaults, inWords, isLocal, parseUrl } from './config-faults.js'
 import { LIMITS, NO_LIMITS, type LimitName, type Limits } from './domain/limits.js'
+import { REGISTRATION_TYPES } from './domain/registration.js'
 
 /** RFC 6749 §3.3 scope-token. */
 const SCOPE = '^[\\x21\\x23-\\x5B\\x5D-\\x7E]+$'
@@ -49,8 +50,8 @@ const Settings = Type.Object({
     minItems: 1,
     uniqueItems: true,
   }),
-  IDENTITY_TYPES: Type.Array(oneOf('anonymous', 'service_auth', 'identity_assertion'), {
-    default: ['anonymous', 'service_auth', 'identity_assertion'],
+  IDENTITY_TYPES: Type.Array(oneOf(...REGISTRATION_TYPES), {
+    default: [...REGISTRATION_TYPES],
     minItems: 1,
     uniqueItems: true,
   }),

@@ -1,8 +1,10 @@
 /** What a registration is at a moment, derived from its times (PROTOCOL §11), and what that lets it do. */
 
+export const REGISTRATION_TYPES = ['anonymous', 'service_auth', 'identity_assertion'] as const
+
 export interface Registration {
   id: string
-  registration_type: 'anonymous' | 'service_auth' | 'identity_assertion'
+  registration_type: (typeof REGISTRATION_TYPES)[number]
   user_id: string | null
   /** The user's verified email. */
   email: string | null
@@ -31,7 +33,8 @@ export interface Attempt {
   confirmed_at: Date | null
 }
 
-export type Status = 'revoked' | 'claimed' | 'expired' | 'pending_claim' | 'unclaimed'
+export const STATUSES = ['unclaimed', 'pending_claim', 'claimed', 'expired', 'revoked'] as const
+export type Status = (typeof STATUSES)[number]
 
 /** `now` is the database's clock, read with the row: replicas may disagree about the time. */
 export function registrationStatus(

@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
+import { REGISTRATION_TYPES } from '../domain/registration.js'
 import type { AuditEntry } from '../repositories/audit-events.js'
 import type { Census } from '../repositories/census.js'
 import type { Call } from './calls.js'
@@ -30,7 +31,6 @@ const REGISTRATION_EVENTS: Record<string, string> = {
 const { version } = JSON.parse(
   readFileSync(join(import.meta.dirname, '../../../package.json'), 'utf8'),
 )
-const KINDS = ['anonymous', 'service_auth', 'identity_assertion']
 
 /** `census` is what was counted last; undefined while it cannot be counted. */
 export function openMeters(pool: Pool, census: () => Census | undefined) {
@@ -74,7 +74,7 @@ export function openMeters(pool: Pool, census: () => Census | undefined) {
     labelNames: ['purpose', 'result'],
     registers,
   })
-  for (const kind of KINDS)
+  for (const kind of REGISTRATION_TYPES)
     for (const event of Object.values(REGISTRATION_EVENTS))
       registrationEvents.inc({ kind, event }, 0)
   for (const purpose of ['jwks', 'oidc'])
