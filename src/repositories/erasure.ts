@@ -1,8 +1,7 @@
 /** What else tells of a person, taken out in batches: rows, events, times and opaque ids stay, so that the trail keeps its shape. */
 import { sql, type RawBuilder } from 'kysely'
 import type { Batch } from './revocation-batches.js'
-import { subjectsOf, type Nullable } from './revocation-targets.js'
-import type { Subject } from './delegations.js'
+import { batches, subjectsOf } from './revocation-targets.js'
 import type { Database } from './tables.js'
 
 export interface Erased {
@@ -59,20 +58,6 @@ const names = ({ user_id, emails }: Erased) =>
 /** Not `exists`: there may be millions of registrations, and few attempts that name anyone. */
 const asks = (person: Erased) => sql`claimed_at is null and id in (
   select registration_id from claim_attempts where superseded_at is null and ${names(person)})`
-
-type Row = { id: string } & Nullable<Subject>
-
-async function* batches(db: Database, whose: RawBuilder<unknown>) {
-  let after = ''
-  for (;;) {
-    const { rows } = await sql<Row>`
-      select id, issuer, subject from registrations
-      where ${whose} and id > ${after} order by id limit ${BATCH}`.execute(db)
-    if (rows.length === 0) return
-    after = rows.at(-1)!.id
-    yield rows
-  }
-}
 
 async function eraseAttempts(db: Database, whose: RawBuilder<unknown>): Promise<void> {
   for (;;) {

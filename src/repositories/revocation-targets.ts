@@ -38,25 +38,35 @@ export async function* targets(
   began: string,
 ): AsyncGenerator<Batch, void> {
   yield* delegated(db, target, began)
-  for await (const page of pages(db, target, began)) {
-    let after = ''
-    for (;;) {
-      const { rows } = await sql<{ id: string } & Nullable<Subject>>`
-        select id, issuer, subject from registrations
-        where ${page} and revoked_at is null and id > ${after} order by id limit ${BATCH}`.execute(
-        db,
-      )
-      if (rows.length === 0) break
-      after = rows.at(-1)!.id
+  for await (const page of pages(db, target, began))
+    for await (const rows of batches(db, sql`${page} and revoked_at is null`))
       yield { ids: rows.map(({ id }) => id), subjects: subjectsOf(rows), ...personOf(target) }
-    }
+}
+
+interface Row {
+  id: string
+  issuer: string | null
+  subject: string | null
+}
+
+/** Of registrations, in the order of their ids. */
+export async function* batches(
+  db: Database,
+  whose: RawBuilder<unknown>,
+): AsyncGenerator<Row[], void> {
+  let after = ''
+  for (;;) {
+    const { rows } = await sql<Row>`
+      select id, issuer, subject from registrations
+      where ${whose} and id > ${after} order by id limit ${BATCH}`.execute(db)
+    if (rows.length === 0) return
+    after = rows.at(-1)!.id
+    yield rows
   }
 }
 
-export type Nullable<Row> = { [Column in keyof Row]: Row[Column] | null }
-
 /** Each once. */
-export function subjectsOf(rows: Nullable<Subject>[]): Subject[] {
+export function subjectsOf(rows: Row[]): Subject[] {
   const known = new Map<string, Subject>()
   for (const { issuer, subject } of rows)
     if (issuer !== null && subject !== null)
