@@ -5,6 +5,22 @@ import type { Claimant } from '../domain/ceremony.js'
 import { recordAudit, type AuditEntry } from './audit-events.js'
 import { dbNow, secondsFromNow } from './time.js'
 
+/** What the domain knows of an attempt, which is joined as `attempt`. */
+export const ATTEMPT = [
+  'attempt.id as attempt_id',
+  'attempt.expires_at',
+  'attempt.wrong_codes',
+  'attempt.declined_at',
+  'attempt.confirmed_at',
+] as const
+
+/** Who may confirm it. */
+export const CLAIMANT = [
+  'attempt.login_hint_kind',
+  'attempt.login_hint',
+  'attempt.pinned_user_id',
+] as const
+
 export interface NewAttempt {
   id: string
   token_hash: Buffer

@@ -2,6 +2,7 @@
 import { sql } from 'kysely'
 import type { Claimant } from '../domain/ceremony.js'
 import type { PageClaim } from '../domain/claim.js'
+import { ATTEMPT, CLAIMANT } from './claim-attempts.js'
 import { issuerActive, REGISTRATION } from './registrations.js'
 import type { Database, DatabaseTransaction } from './tables.js'
 import { dbNow } from './time.js'
@@ -31,15 +32,9 @@ export async function findClaimByLink(
     .leftJoin('issuers', 'issuers.issuer', 'registrations.issuer')
     .where('attempt.token_hash', '=', tokenHash)
     .select([
-      'attempt.id as attempt_id',
-      'attempt.expires_at',
-      'attempt.wrong_codes',
-      'attempt.declined_at',
-      'attempt.confirmed_at',
+      ...ATTEMPT,
       'attempt.superseded_at',
-      'attempt.login_hint_kind',
-      'attempt.login_hint',
-      'attempt.pinned_user_id',
+      ...CLAIMANT,
       'attempt.requested_at',
       'attempt.requested_from',
       'attempt.user_code_mac',

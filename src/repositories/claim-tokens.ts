@@ -3,6 +3,7 @@ import { sql } from 'kysely'
 import type { Claimant } from '../domain/ceremony.js'
 import type { Attempt, Registration } from '../domain/registration.js'
 import type { Account } from '../domain/token-person.js'
+import { ATTEMPT, CLAIMANT } from './claim-attempts.js'
 import { issuerActive, REGISTRATION } from './registrations.js'
 import { lastSignIn } from './sign-ins.js'
 import type { Database, DatabaseTransaction } from './tables.js'
@@ -38,14 +39,8 @@ export async function findByClaimToken(
       issuerActive.as('issuer_active'),
       lastSignIn(signInIssuers).as('sign_in'),
       'users.email',
-      'attempt.id as attempt_id',
-      'attempt.expires_at',
-      'attempt.wrong_codes',
-      'attempt.declined_at',
-      'attempt.confirmed_at',
-      'attempt.login_hint_kind',
-      'attempt.login_hint',
-      'attempt.pinned_user_id',
+      ...ATTEMPT,
+      ...CLAIMANT,
       dbNow.as('now'),
     ])
     .executeTakeFirst()

@@ -1,6 +1,7 @@
 /** Registrations as operators look at them: a page of many, or all there is about one. */
 import { sql, type RawBuilder } from 'kysely'
 import type { Attempt, Status } from '../domain/registration.js'
+import { ATTEMPT } from './claim-attempts.js'
 import type { Database, RegistrationType } from './tables.js'
 import { dbNow } from './time.js'
 
@@ -35,14 +36,6 @@ const COLUMNS = [
   'claimed_at',
   'revoked_at',
   'set_aside_at',
-] as const
-
-const ATTEMPT = [
-  'attempt.id as attempt_id',
-  'attempt.expires_at',
-  'attempt.wrong_codes',
-  'attempt.declined_at',
-  'attempt.confirmed_at',
 ] as const
 
 export type ListedRegistration = Awaited<ReturnType<typeof listRegistrations>>[number]
