@@ -1,12 +1,20 @@
 /** Whom a provider's subject stands for. */
 import { sql, type RawBuilder } from 'kysely'
 import { recordAudit, type AuditEntry } from './audit-events.js'
-import type { Database, DatabaseTransaction } from './tables.js'
+import type { Database, DatabaseTransaction, Tables } from './tables.js'
 import { dbNow } from './time.js'
 
 export interface Subject {
   issuer: string
   subject: string
+}
+
+/** Of a registration; undefined when no provider vouched for it. */
+export function subjectOf({
+  issuer,
+  subject,
+}: Pick<Tables['registrations'], 'issuer' | 'subject'>): Subject | undefined {
+  return issuer === null || subject === null ? undefined : { issuer, subject }
 }
 
 /**

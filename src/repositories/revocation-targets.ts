@@ -1,6 +1,6 @@
 /** What an incident hits, in batches: each statement does a bounded piece of work, however many rows there are. */
 import { sql, type RawBuilder } from 'kysely'
-import type { Subject } from './delegations.js'
+import { subjectOf, type Subject } from './delegations.js'
 import type { Batch } from './revocation-batches.js'
 import type { Database } from './tables.js'
 
@@ -68,9 +68,8 @@ export async function* batches(
 /** Each once. */
 export function subjectsOf(rows: Row[]): Subject[] {
   const known = new Map<string, Subject>()
-  for (const { issuer, subject } of rows)
-    if (issuer !== null && subject !== null)
-      known.set(JSON.stringify([issuer, subject]), { issuer, subject })
+  for (const of of rows.flatMap((row) => subjectOf(row) ?? []))
+    known.set(JSON.stringify([of.issuer, of.subject]), of)
   return [...known.values()]
 }
 

@@ -1,7 +1,7 @@
 /** What the operator ends, whoever it belongs to. */
 import { sql } from 'kysely'
 import { recordAudit, type AuditEntry } from './audit-events.js'
-import { lockSubject, removeDelegation, type Subject } from './delegations.js'
+import { lockSubject, removeDelegation, subjectOf } from './delegations.js'
 import type { DatabaseTransaction } from './tables.js'
 import { dbNow } from './time.js'
 
@@ -60,10 +60,6 @@ async function findStanding(db: DatabaseTransaction, id: string) {
     ])
     .where('id', '=', id)
     .executeTakeFirst()
-}
-
-function subjectOf({ issuer, subject }: { issuer: string | null; subject: string | null }) {
-  return issuer === null || subject === null ? undefined : ({ issuer, subject } satisfies Subject)
 }
 
 export function revocation(

@@ -12,7 +12,7 @@ import {
   revokeRegistration,
   type LinkedAgent,
 } from '../repositories/agents.js'
-import { lockSubject, removeDelegation } from '../repositories/delegations.js'
+import { lockSubject, removeDelegation, subjectOf } from '../repositories/delegations.js'
 import { AgentLink, AgentsLink, RevokeAgentsBody } from '../schemas/pages.js'
 
 const MOST_AGENTS = 200
@@ -110,13 +110,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   }
 
   /** With its provider's delegation, or the provider's next assertion would bring it back; other agents go on. */
-  async function revoke(
-    { id, issuer, subject }: LinkedAgent,
-    { user_id }: Person,
-    address: string,
-  ): Promise<void> {
+  async function revoke(agent: LinkedAgent, { user_id }: Person, address: string): Promise<void> {
+    const { id } = agent
     await app.transaction(async (tx) => {
-      const of = issuer && subject ? { issuer, subject } : undefined
+      const of = subjectOf(agent)
       if (of) {
         await lockSubject(tx, of)
         // Looked at again: the subject may have become another user's since.

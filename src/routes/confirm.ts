@@ -16,7 +16,7 @@ import { duration } from '../domain/words.js'
 import { recordAudit } from '../repositories/audit-events.js'
 import * as attempts from '../repositories/claim-attempts.js'
 import { findClaimByLink, lockByLink, type LoadedClaim } from '../repositories/claim-links.js'
-import { lockSubject, putDelegation } from '../repositories/delegations.js'
+import { lockSubject, putDelegation, subjectOf } from '../repositories/delegations.js'
 import { claimRegistration } from '../repositories/registrations.js'
 import type { DatabaseTransaction } from '../repositories/tables.js'
 import { lockUser } from '../repositories/users.js'
@@ -106,9 +106,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     address: string,
   ): Promise<Outcome> {
     const tokenHash = hashSecret(body.claim_attempt_token)
-    const { registration: from } = (await findClaimByLink(tx, tokenHash)) ?? {}
-    const subject =
-      from?.issuer && from.subject ? { issuer: from.issuer, subject: from.subject } : undefined
+    const seen = await findClaimByLink(tx, tokenHash)
+    const subject = seen && subjectOf(seen.registration)
     if (subject) await lockSubject(tx, subject)
     await lockByLink(tx, tokenHash)
     const claim = await findClaimByLink(tx, tokenHash)
