@@ -1,10 +1,9 @@
 /** Registrations: looked up by their ids, bound, and their generation raised. */
-import { sql } from 'kysely'
+import { sql, type RawBuilder } from 'kysely'
 import { inOrder } from './in-order.js'
 import type { Database, DatabaseTransaction } from './tables.js'
 import type { Registration } from '../domain/registration.js'
 import type { Account } from '../domain/token-person.js'
-import { lastSignIn } from './sign-ins.js'
 import { dbNow } from './time.js'
 
 /** What the domain knows of a registration, but for its user's email. */
@@ -27,6 +26,15 @@ export const REGISTRATION = [
 export const issuerActive = sql<boolean>`(registrations.issuer is null or exists (
   select from issuers as listed where listed.issuer = registrations.issuer
     and listed.disabled_at is null and listed.removed_at is null))`
+
+/** Of the user's accounts at these issuers, the one signed in with last. */
+export function lastSignIn(issuers: string[]): RawBuilder<Account | null> {
+  if (issuers.length === 0) return sql`null`
+  return sql`(
+    select json_build_object('issuer', used.issuer, 'subject', used.subject) from sign_ins as used
+    where used.user_id = registrations.user_id and used.issuer = any(${issuers})
+    order by used.last_seen_at desc, used.issuer, used.subject limit 1)`
+}
 
 type FoundRegistration = Registration & { sign_in: Account | null; now: Date }
 

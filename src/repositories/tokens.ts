@@ -3,7 +3,7 @@ import { sql } from 'kysely'
 import type { Account } from '../domain/token-person.js'
 import { announceAudit, type AuditEntry } from './audit-events.js'
 import { inOrder } from './in-order.js'
-import { lastSignIn } from './sign-ins.js'
+import { lastSignIn } from './registrations.js'
 import type { Database } from './tables.js'
 import { dbNow } from './time.js'
 
