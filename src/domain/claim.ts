@@ -2,7 +2,7 @@
 import { hinted, type Claimant } from './ceremony.js'
 import type { LoginHint } from './login-hint.js'
 import type { TokenLifetimes } from './signing-key.js'
-import { registrationStatus, isLive, type Attempt, type Registration } from './registration.js'
+import { registrationStatus, type Attempt, type Registration } from './registration.js'
 
 /** How long a claim token answers after its first success, so that a lost response can be fetched again. */
 export const CLAIM_TOKEN_GRACE_MS = 60_000
@@ -136,14 +136,11 @@ export function decidePage<Claim extends PageClaim>(
     : attempt.login_hint === person.email
   if (!theirs) return { ok: false, reason: 'wrong_account' }
   const status = registrationStatus(registration, attempt, maxTries, now)
-  if (!registration.issuer_active) return { ok: false, reason: 'registration_over' }
-  if (status !== 'pending_claim' && status !== 'unclaimed')
+  if (!registration.issuer_active || (status !== 'pending_claim' && status !== 'unclaimed'))
     return { ok: false, reason: 'registration_over' }
   if (attempt.declined_at) return { ok: false, reason: 'declined' }
   if (attempt.wrong_codes >= maxTries) return { ok: false, reason: 'too_many_codes' }
-  return isLive(attempt, maxTries, now)
-    ? { ok: true, claim }
-    : { ok: false, reason: 'link_expired' }
+  return status === 'pending_claim' ? { ok: true, claim } : { ok: false, reason: 'link_expired' }
 }
 
 /**

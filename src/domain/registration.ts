@@ -50,7 +50,7 @@ export function registrationStatus(
 }
 
 /** An attempt can still be confirmed or declined. */
-export function isLive(attempt: Attempt, maxTries: number, now: Date): boolean {
+function isLive(attempt: Attempt, maxTries: number, now: Date): boolean {
   return (
     attempt.expires_at > now &&
     attempt.wrong_codes < maxTries &&
