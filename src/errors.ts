@@ -130,13 +130,6 @@ export function toOAuthError(thrown: unknown): OAuthError {
   return new OAuthError(500, 'server_error', 'Something went wrong on our side.')
 }
 
-/** Keeps for the end of the request why it was refused. Of what is our own fault the log gets everything. */
-export function noteRefusal(request: FastifyRequest, thrown: unknown, told: OAuthError): void {
-  const { error, description } = told
-  request.refusal = { error, reason: reasonOf(thrown), description }
-  if (told.statusCode >= 500) request.log.error({ err: thrown }, 'request failed')
-}
-
 /** From a short list, whatever was thrown: a refusal's cause is one of ours, or an error, whose words are not. */
 function reasonOf(thrown: unknown): string | undefined {
   if (thrown instanceof OAuthError)
@@ -196,7 +189,11 @@ export function refused<Body>(
   told: OAuthError,
   thrown: unknown = told,
 ): Body {
-  noteRefusal(reply.request, thrown, told)
+  const { request } = reply
+  const { error, description } = told
+  request.refusal = { error, reason: reasonOf(thrown), description }
+  // Of what is our own fault the log gets everything.
+  if (told.statusCode >= 500) request.log.error({ err: thrown }, 'request failed')
   reply.code(told.statusCode).headers(told.headers)
   return body(told)
 }

@@ -5,7 +5,7 @@ import fp from 'fastify-plugin'
 import type { Person } from '../domain/claim.js'
 import { shownEmail } from '../domain/login-hint.js'
 import { duration } from '../domain/words.js'
-import { methodNotAllowed, noteRefusal, OAuthError, toOAuthError } from '../errors.js'
+import { methodNotAllowed, OAuthError, refused, toOAuthError } from '../errors.js'
 
 declare module 'fastify' {
   interface FastifyReply {
@@ -64,10 +64,8 @@ export default fp(
     })
 
     app.setErrorHandler(async (error: FastifyError | OAuthError, request, reply) => {
-      const told = toOAuthError(error)
-      noteRefusal(request, error, told)
-      reply.code(told.statusCode).headers(told.headers)
-      return await reply.viewAsync('problem', problemWords(told, request.method))
+      const inWords = (told: OAuthError) => problemWords(told, request.method)
+      return await reply.viewAsync('problem', refused(inWords, reply, toOAuthError(error), error))
     })
 
     /**
