@@ -5,7 +5,7 @@ import { number, printTable, summaryOf, type Series } from './report.js'
 import { summarize } from './statistics.js'
 import type { Target } from './target.js'
 
-export interface Latency {
+interface Latency {
   scenario: Series['scenario']
   target: string
   /** As they came: fewer than were meant, where the load was held up. */

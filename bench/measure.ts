@@ -19,7 +19,7 @@ export interface Sample {
   load_busy: number
 }
 
-export interface Measured {
+interface Measured {
   sample: Sample
   surprise: string | undefined
 }

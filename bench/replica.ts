@@ -22,7 +22,7 @@ export interface Replica {
   ready(): Promise<void>
 }
 
-export interface ReplicaOptions {
+interface ReplicaOptions {
   /** That it may use, as taskset writes them. */
   cores?: string | undefined
   /** The program of another build. */

@@ -15,7 +15,7 @@ export interface Series {
 /** Less is noise: whoever takes it for a base grows by magnitudes. */
 const LEAST_US = 5
 
-export type Summaries = { [Member in keyof Sample]?: Summary }
+type Summaries = { [Member in keyof Sample]?: Summary }
 
 export const summaryOf = (series: Pick<Series, 'samples'>): Summaries =>
   summarizeAll(series.samples)

@@ -5,10 +5,7 @@ import type { Series } from './report.js'
 import { SCENARIOS } from './scenarios.js'
 import type { Target } from './target.js'
 
-export interface RoundOptions extends Pick<
-  Options,
-  'rounds' | 'seconds' | 'connections' | 'scenarios'
-> {
+interface RoundOptions extends Pick<Options, 'rounds' | 'seconds' | 'connections' | 'scenarios'> {
   /**
    * All rounds of one scenario before the next: those that register come last, and would make every other scenario
    * slower where the cost grows with what is stored.

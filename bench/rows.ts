@@ -36,7 +36,7 @@ const TABLES = {
     from numbers`,
 }
 
-export interface Registered {
+interface Registered {
   /** How many, numbered from 1. */
   count: number
   issuer: string

@@ -13,7 +13,7 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import pg from 'pg'
 
-export interface EmbeddedPostgres {
+interface EmbeddedPostgres {
   /** Connection string for the database `registrar`. */
   url: string
   /** Leaves; the last process to leave stops the server. */

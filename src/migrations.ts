@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { runner } from 'node-pg-migrate'
 import pg from 'pg'
 
-export interface MigrateOptions {
+interface MigrateOptions {
   /** How many; default: all when up, one when down. */
   count?: number
   log?: (line: string) => void
@@ -13,7 +13,7 @@ export interface MigrateOptions {
   dir?: string
 }
 
-export interface MigrationStatus {
+interface MigrationStatus {
   name: string
   /** null: not in this database yet. */
   appliedAt: Date | null

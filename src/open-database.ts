@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import type { Config } from './config.js'
 import { openEmbeddedPostgres, PASSWORD } from './embedded.js'
 
-export interface OpenDatabase {
+interface OpenDatabase {
   url: string
   /** Ours to migrate; one that the operator gave is the operator's. */
   embedded: boolean

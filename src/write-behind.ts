@@ -7,7 +7,7 @@ const GATHER_MS = 20
 const RETRY_MS = 500
 const MOST_INPUTS = 1_000
 
-export interface WriteBehind<Input> {
+interface WriteBehind<Input> {
   /** When this resolves, the caller may answer: the input is written, or will be within a moment. */
   write(input: Input): Promise<void>
   /** Writes what is left, if it can be written at the first try, and returns what is not. */

@@ -3,7 +3,7 @@ import type { LoginHint } from './login-hint.js'
 import { loginPath } from './return-to.js'
 import { hashSecret, newSecret, newSortedId, newUserCode, userCodeMac } from './secrets.js'
 
-export interface CeremonySettings {
+interface CeremonySettings {
   issuer: string
   lifetimeSeconds: number
   intervalSeconds: number

@@ -27,7 +27,7 @@ export function authorizationServerMetadataUrl(issuer: string): string {
   return new URL(wellKnownPath(AUTHORIZATION_SERVER, issuer), issuer).href
 }
 
-export interface MetadataSettings {
+interface MetadataSettings {
   ISSUER: string
   RESOURCE: string
   RESOURCE_NAME: string
@@ -37,7 +37,7 @@ export interface MetadataSettings {
   LEGACY_REVOCATION: boolean
 }
 
-export interface ShownSettings {
+interface ShownSettings {
   ISSUER: string
   RESOURCE: string
   RESOURCE_NAME: string

@@ -63,7 +63,7 @@ function newKeyPair(): KeyPair {
   return generateKeyPairSync('ec', options as never) as unknown as KeyPair
 }
 
-export interface OpenedSigningKey {
+interface OpenedSigningKey {
   /** That opens it. */
   secret: Buffer
   privateJwk: string

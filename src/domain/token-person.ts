@@ -5,7 +5,7 @@ import { DEVELOPMENT_ISSUER, type SignIn } from './sign-in.js'
 /** What a person signs in with; its address may change. */
 export type Account = Pick<SignIn, 'issuer' | 'subject'>
 
-export interface SignInSettings {
+interface SignInSettings {
   SIGN_IN: 'development' | 'oidc' | 'none'
   TOKEN_SUBJECT: 'user' | 'sign_in'
   oidcProviders: { issuer: string }[]

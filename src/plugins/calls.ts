@@ -2,7 +2,7 @@
 import fp from 'fastify-plugin'
 
 /** Providers' keys, or the identity provider that people sign in with. */
-export type Purpose = 'jwks' | 'oidc'
+type Purpose = 'jwks' | 'oidc'
 
 export interface Call {
   purpose: Purpose

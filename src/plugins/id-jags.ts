@@ -35,7 +35,7 @@ export interface VerifiedIdJag extends idJags.IdJag {
   jwt: Jwt
 }
 
-export type Resolution =
+type Resolution =
   | { kind: 'clean'; user_id: string }
   | { kind: 'confirm'; claimant: Claimant }
   | { kind: 'refused'; error: OAuthError }

@@ -20,8 +20,7 @@ declare module 'fastify' {
   }
 }
 
-export type SignatureReason =
-  'wrong_algorithm' | 'unknown_key' | 'bad_signature' | 'keys_unavailable'
+type SignatureReason = 'wrong_algorithm' | 'unknown_key' | 'bad_signature' | 'keys_unavailable'
 
 /** After this the keys are fetched again; while the provider is away the old ones serve on, up to the ceiling. */
 const FRESH_MS = 600_000

@@ -9,7 +9,7 @@ import { logOutput } from '../log.js'
 
 export { requestId } from '../domain/http.js'
 
-export interface Asked {
+interface Asked {
   /** Of the request, as the answer names it to the caller. */
   id: string
   method: string

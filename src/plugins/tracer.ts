@@ -11,7 +11,7 @@ import type { Ending } from './requests.js'
 export type { Span } from '@opentelemetry/api'
 
 /** Of a statement: its text has places for values, never values. */
-export interface Statement {
+interface Statement {
   text: string
   milliseconds: number
   /** SQLSTATE, or the network's own code, of a statement that failed. */

@@ -9,7 +9,7 @@ const longest = sql.lit(86_400)
 /** Timers fire a little early and networks jitter: an agent that waits the interval must not be told to slow down. */
 const JITTER_SECONDS = 0.1
 
-export type Poll =
+type Poll =
   /** No registration has this claim token. */
   | 'unknown'
   /** Waiting for the person; the poll is recorded. */

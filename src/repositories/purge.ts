@@ -10,7 +10,7 @@ const OVER = {
   sessions: sql`created_at < now() - interval '1 day'`,
 } as const
 
-export type Purged = Record<keyof typeof OVER, number>
+type Purged = Record<keyof typeof OVER, number>
 
 /** How many rows went; as many as `limit` of a table means that there may be more. */
 export async function purgeExpired(db: Database, limit: number): Promise<Purged> {

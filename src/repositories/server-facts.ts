@@ -2,7 +2,7 @@
 import { sql } from 'kysely'
 import type { Database, Tables } from './tables.js'
 
-export interface ServerFacts {
+interface ServerFacts {
   version: string
   version_num: number
   database: string
@@ -23,7 +23,7 @@ export async function serverFacts(db: Database): Promise<ServerFacts> {
   return rows[0]!
 }
 
-export interface ConnectionFacts {
+interface ConnectionFacts {
   /** That the server, the database and the role allow us: the least of them. */
   allowed: number
   left: number
@@ -68,7 +68,7 @@ const TABLES: Record<keyof Tables, true> = {
   audit_events: true,
 }
 
-export interface LackingPrivileges {
+interface LackingPrivileges {
   /** Ours, as SQL wants it. */
   role: string
   table: string

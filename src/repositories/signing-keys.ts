@@ -3,7 +3,7 @@ import { sql } from 'kysely'
 import type { SealedSigningKey } from '../domain/signing-key.js'
 import type { Database, DatabaseTransaction } from './tables.js'
 
-export type SigningKeyStatus = 'waiting' | 'signing' | 'verifying' | 'expired' | 'retired'
+type SigningKeyStatus = 'waiting' | 'signing' | 'verifying' | 'expired' | 'retired'
 
 export interface SigningKeyRow extends SealedSigningKey {
   token_lifetime_seconds: number

@@ -114,7 +114,7 @@ export async function lockUser(db: DatabaseTransaction, id: string): Promise<boo
   return row !== undefined
 }
 
-export interface Contact {
+interface Contact {
   email: string | null
   phone_number: string | null
 }
