@@ -36,7 +36,7 @@ export const range = (summary: Summary | undefined, digits = 0) =>
 export const times = (factor: number | undefined) =>
   factor === undefined ? '-' : `${factor.toFixed(2)}x`
 
-/** Columns as wide as they need to be; the first is aligned to the left. */
+/** Columns as wide as they need to be; the first two are aligned to the left. */
 export function printTable(heads: string[], lines: string[][]): void {
   const widths = heads.map((head, i) =>
     Math.max(head.length, ...lines.map((line) => line[i]!.length)),

@@ -1,4 +1,4 @@
-/** The least that a Fastify server can do. Says its port when it listens. */
+/** The least that a Fastify server can do. */
 import Fastify from 'fastify'
 
 const app = Fastify()

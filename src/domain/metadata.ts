@@ -1,5 +1,4 @@
 /** Where metadata lives, and what it says (RFC 8414, RFC 9728, PROTOCOL §4). */
-
 import { REVOKED_EVENT } from './security-event.js'
 
 /** How long metadata, keys and /auth.md may be cached. */

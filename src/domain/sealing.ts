@@ -1,4 +1,4 @@
-/** Authenticated encryption of what must be stored and must not be read there: AES-256-GCM, bound to its key id. */
+/** Authenticated encryption of what must be stored and must not be read there: AES-256-GCM, bound to its name. */
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
 
 const NONCE_BYTES = 12

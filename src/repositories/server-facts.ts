@@ -24,7 +24,7 @@ export async function serverFacts(db: Database): Promise<ServerFacts> {
 }
 
 interface ConnectionFacts {
-  /** That the server, the database and the role allow us: the least of them. */
+  /** By the limit that leaves us least: the server's, the database's or the role's. */
   allowed: number
   left: number
 }
