@@ -28,6 +28,8 @@ declare module 'fastify' {
 
 /** `__Host-`: no other host, not even a sibling, can set it (RFC 6265bis §4.1.3.2). */
 const NAME = '__Host-registrar-session'
+/** Of two one is a stranger's, and which comes first is the stranger's choice: neither counts. */
+const NAMED = new RegExp(`(?:^|;)\\s*${NAME}=`, 'g')
 
 export default fp(
   async (app) => {
@@ -36,7 +38,8 @@ export default fp(
 
     app.decorateRequest('sessionHash', function (this: FastifyRequest) {
       const id = this.cookies[NAME]
-      return id && /^[\w-]{43}$/.test(id) ? hashSecret(id) : undefined
+      if (!id || this.headers.cookie!.match(NAMED)?.length !== 1) return undefined
+      return /^[\w-]{43}$/.test(id) ? hashSecret(id) : undefined
     })
 
     app.decorateRequest('signedIn', null)

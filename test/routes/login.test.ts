@@ -310,6 +310,7 @@ test('B66: cookies that are broken, huge, doubled or someone’s garbage are nob
     `${SESSION}=%E0%A4%A; ${CSRF}=%E0%A4%A`,
     `${SESSION}="; ${SESSION}=`,
     `${SESSION}=x; ${SESSION}=${id}`,
+    `${SESSION}=${id}; ${SESSION}=x`,
     `${SESSION.toLowerCase()}=${id}`,
     `${SESSION}=user_known`,
     `__proto__=${id}; constructor=${id}; ${SESSION}`,
@@ -323,7 +324,6 @@ test('B66: cookies that are broken, huge, doubled or someone’s garbage are nob
     const posted = await postForm(app, '/login', { _csrf: csrf }, { cookie, origin: ISSUER })
     t.ok([400, 403].includes(posted.statusCode), `POST: ${posted.statusCode}`)
   }
-  t.equal(await signedIn(app, `${SESSION}=${id}; ${SESSION}=x`), true, 'the first of two counts')
 })
 
 test('B67: what is not an address is refused in words, without repeating it', async (t) => {
