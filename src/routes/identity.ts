@@ -18,7 +18,7 @@ import {
 } from '../repositories/subject-registrations.js'
 import type { DatabaseTransaction } from '../repositories/tables.js'
 import { JSON_BODY_LIMIT } from '../schemas/ceremony.js'
-import { IdentityAnswer, IdentityBody } from '../schemas/identity.js'
+import { IDENTITY_TYPES, IdentityAnswer, IdentityBody } from '../schemas/identity.js'
 
 interface PendingAnswer {
   registration_id: string
@@ -38,6 +38,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { config, db, keys, ceremonies } = app
   const allScopes = Object.keys(config.SCOPES)
   const insert = app.batched((rows: NewRegistration[]) => insertRegistrations(db, rows))
+  const switchedOff = IDENTITY_TYPES.filter((type) => !config.IDENTITY_TYPES.includes(type))
 
   app.post(
     '/agent/identity',
@@ -45,9 +46,14 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       config: { cors: true },
       bodyLimit: JSON_BODY_LIMIT,
       schema: { body: IdentityBody, response: { 200: IdentityAnswer } },
+      // Whatever else the body lacks: agents fall back on another type for this answer only.
+      preValidation: ({ body }, _reply, done) => {
+        const given = (body as { type?: unknown } | null)?.type
+        const off = switchedOff.find((type) => type === given)
+        done(off && notEnabled(off))
+      },
     },
     async ({ body, address }, reply) => {
-      if (!config.IDENTITY_TYPES.includes(body.type)) throw notEnabled(body.type)
       switch (body.type) {
         case 'anonymous':
           await reply.limit('anonymous_per_ip')

@@ -1,7 +1,7 @@
 /** POST /agent/identity without a provider (PROTOCOL §5). */
 import { decodeJwt, decodeProtectedHeader } from 'jose'
 import { test } from 'tap'
-import { ISSUER, postJson, registerFor, testApp } from '../fixtures/app.js'
+import { ISSUER, postJson, registerFor, testApp, testReplica } from '../fixtures/app.js'
 import { NO_ADDRESS } from '../fixtures/login-hints.js'
 import { Person } from '../fixtures/person.js'
 
@@ -18,7 +18,7 @@ const CEREMONY = {
 }
 
 test('POST /agent/identity', async (t) => {
-  const { app, pool } = await testApp(t)
+  const { app, config, pool } = await testApp(t)
   const count = async (table: string): Promise<number> =>
     (await pool.query(`select count(*)::int as n from ${table}`)).rows[0].n
 
@@ -190,6 +190,34 @@ test('POST /agent/identity', async (t) => {
       t.equal(answer.json().message, answer.json().error_description)
     }
   })
+
+  t.test(
+    'PRF-03: a type that is switched off is told as such, whatever else is wrong',
+    async (t) => {
+      for (const [on, ...off] of [
+        ['anonymous', 'service_auth', 'identity_assertion'],
+        ['service_auth', 'anonymous'],
+      ]) {
+        const replica = await testReplica(t, config.DATABASE_URL!, { IDENTITY_TYPES: on! })
+        for (const type of off)
+          for (const body of [{ type }, { type, login_hint: 5, assertion: '' }]) {
+            const answer = await postJson(replica.app, IDENTITY, body)
+            t.match(answer.json(), { error: `${type}_not_enabled` })
+            t.equal(answer.statusCode, 400)
+          }
+        for (const body of ['null', '[]', '"x"', '{"type":"toString"}', '{"type":["anonymous"]}']) {
+          const headers = { 'content-type': 'application/json' }
+          const answer = await replica.app.inject({
+            method: 'POST',
+            url: IDENTITY,
+            headers,
+            payload: body,
+          })
+          t.match(answer.json(), { error: 'invalid_request' }, body)
+        }
+      }
+    },
+  )
 
   t.test('CIBA-01: members that are not ours are ignored', async (t) => {
     const more = {
