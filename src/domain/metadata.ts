@@ -85,7 +85,7 @@ export function authorizationServerMetadata(settings: MetadataSettings) {
       claim_endpoint: `${issuer}/agent/identity/claim`,
       events_endpoint: `${issuer}/agent/event/notify`,
       ...(settings.LEGACY_REVOCATION ? { revocation_uri: `${issuer}/agent/auth/revoke` } : {}),
-      identity_types_supported: IDENTITY_TYPES,
+      identity_types_supported: IDENTITY_TYPES.toSorted(),
       ...(IDENTITY_TYPES.includes('identity_assertion')
         ? { identity_assertion: { assertion_types_supported: [ID_JAG_TOKEN_TYPE] } }
         : {}),

@@ -56,7 +56,7 @@ test('the documents of a local registrar', async (t) => {
           claim_endpoint: `${ISSUER}/agent/identity/claim`,
           events_endpoint: `${ISSUER}/agent/event/notify`,
           revocation_uri: `${ISSUER}/agent/auth/revoke`,
-          identity_types_supported: ['anonymous', 'service_auth', 'identity_assertion'],
+          identity_types_supported: ['anonymous', 'identity_assertion', 'service_auth'],
           identity_assertion: {
             assertion_types_supported: ['urn:ietf:params:oauth:token-type:id-jag'],
           },
