@@ -4,6 +4,7 @@ import { print, type WithDatabase } from './cli-io.js'
 import { inTransaction } from './database.js'
 import { ALGORITHMS, canonicalDomain, issuerFaults } from './domain/issuer.js'
 import { recordAudit, type AuditEvent } from './repositories/audit-events.js'
+import { findIssuerOfDatabase } from './repositories/deployment.js'
 import { findIssuer, listIssuers, putIssuer, stopIssuer } from './repositories/issuers.js'
 import type { Database } from './repositories/tables.js'
 
@@ -82,7 +83,8 @@ export function addIssuerCommands(program: Command, withDatabase: WithDatabase):
           required_amr: options.requireAmr ?? [],
           multi_tenant: options.multiTenant ?? false,
         }
-        const faults = issuerFaults(entry, { issuer: config.ISSUER, local: config.local })
+        const own = (await findIssuerOfDatabase(db)) ?? config.ISSUER
+        const faults = issuerFaults(entry, { issuer: own, local: config.local })
         if (faults.length > 0) throw new Error(faults.join('\n'))
         const before = await findIssuer(db, issuer)
         if (before && before.multi_tenant !== entry.multi_tenant)

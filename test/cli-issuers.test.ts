@@ -128,3 +128,13 @@ test('what cannot be trusted is not listed, and why is said', async (t) => {
   const flipped = await add('https://idp.example', ...named)
   t.match(flipped, { code: 1, stderr: /--multi-tenant cannot change/ })
 })
+
+test('the issuer that the database belongs to is not listed, whatever ISSUER is here', async (t) => {
+  const { config, pool } = await testApp(t)
+  await pool.query(`insert into deployment (issuer) values ('https://as.test')`)
+  const env = { DATABASE_URL: config.DATABASE_URL!, SECRET }
+  const add = (issuer: string) =>
+    start(t, 'cli', ['issuers', 'add', issuer, '--name', 'Agents'], env).ended
+  t.match(await add('https://as.test'), { code: 1, stderr: /our own issuer/ })
+  t.match(await add('https://idp.test'), { code: 0 })
+})

@@ -34,6 +34,11 @@ export default fp(
     const { config, db } = app
     const find = app.batched((issuers: string[]) => findIssuers(db, issuers))
     const remotes = new Map<string, RemoteKeys>()
+    const own = await find(config.ISSUER)
+    if (own && !own.removed_at)
+      throw new Error(
+        `ISSUER is on the trust list, and nobody vouches to himself: registrar issuers remove ${config.ISSUER}`,
+      )
 
     app.decorate('listedIssuer', async (iss) =>
       isName(iss) && iss !== config.ISSUER ? await find(iss) : undefined,

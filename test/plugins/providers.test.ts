@@ -2,6 +2,7 @@
 import { createSecretKey, type KeyObject } from 'node:crypto'
 import type { ServerResponse } from 'node:http'
 import { test, type Test } from 'tap'
+import { buildApp } from '../../src/app.js'
 import { exchange, ISSUER, registerAnonymous, testApp, type Answer } from '../fixtures/app.js'
 import { notify, present } from '../fixtures/assertions.js'
 import { ecKeyPair } from '../fixtures/key-pair.js'
@@ -238,6 +239,16 @@ test('IDJ-12: our own issuer is no provider, not even one on the trust list', as
   await provider.trust(pool, { issuer: ISSUER })
   const own = provider.idJag({ iss: ISSUER })
   t.equal(outcome(await present(app, own)), '400 invalid_issuer')
+})
+
+test('SEC-08: who is on its own trust list does not start', async (t) => {
+  const { config, pool, provider } = await trusted(t)
+  await provider.trust(pool, { issuer: ISSUER })
+  await t.rejects(buildApp(config), {
+    message: `ISSUER is on the trust list, and nobody vouches to himself: registrar issuers remove ${ISSUER}`,
+  })
+  await pool.query('update issuers set removed_at = now() where issuer = $1', [ISSUER])
+  await (await buildApp(config)).close()
 })
 
 test('IDJ-17: of many first assertions at once, one fetches the keys and all count', async (t) => {
