@@ -1,7 +1,6 @@
 /** The doctor's look at who vouches for agents and at where people sign in, by the way that the server goes. */
 import { attempt, fault, ok, warning, type Check } from './cli-doctor-check.js'
 import type { Config, OidcProvider } from './config.js'
-import { isObject } from './domain/jwt.js'
 import { fetchJwks } from './plugins/jwks-fetch.js'
 import { discoverProvider } from './plugins/oidc-discovery.js'
 import { listIssuers, type ListedIssuer } from './repositories/issuers.js'
@@ -60,9 +59,7 @@ function answers(provider: OidcProvider, config: Config): Promise<Check> {
   return attempt(name, fix, async (signal) => {
     const found = await discoverProvider(provider, config, (url, options) =>
       fetch(url, options as RequestInit),
-    ).catch((error: unknown) => {
-      throw namedAnother(error) ?? error
-    })
+    )
     const metadata = found.serverMetadata()
     const missing = NEEDED.filter((member) => typeof metadata[member] !== 'string')
     if (missing.length > 0)
@@ -71,12 +68,4 @@ function answers(provider: OidcProvider, config: Config): Promise<Check> {
     if (!keys.ok) throw new Error(`HTTP status ${keys.status} from its keys, ${metadata.jwks_uri}`)
     return ok(name, 'its metadata and its keys answer')
   })
-}
-
-/** The library does not say which. */
-function namedAnother(error: unknown): Error | undefined {
-  const { cause } = error as { cause?: unknown }
-  return isObject(cause) && isObject(cause.body) && typeof cause.body.issuer === 'string'
-    ? new Error(`its metadata names another issuer: ${cause.body.issuer}`)
-    : undefined
 }

@@ -75,7 +75,7 @@ test('where people sign in is discovered as the server does it', async (t) => {
       : body
   t.match((await found())[name], {
     status: 'fault',
-    found: 'its metadata names another issuer: https://other.example',
+    found: `the metadata of ${idp.issuer} names another issuer: https://other.example`,
     fix: /to the letter/,
   })
   idp.document = (_, body) => ({ ...body, token_endpoint: undefined })

@@ -2,6 +2,7 @@
 import * as client from 'openid-client'
 import type { OidcProvider } from '../config.js'
 import { basicCredentials } from '../domain/basic-credentials.js'
+import { isObject } from '../domain/jwt.js'
 
 /** Of each request. */
 const TIMEOUT_SECONDS = 5
@@ -12,7 +13,7 @@ export async function discoverProvider(
   config: { CLOCK_SKEW_SECONDS: number; local: boolean },
   fetching: client.CustomFetch,
 ): Promise<client.Configuration> {
-  const server = await client.discovery(
+  const discovering = client.discovery(
     new URL(issuer),
     client_id,
     { [client.clockTolerance]: config.CLOCK_SKEW_SECONDS },
@@ -27,10 +28,24 @@ export async function discoverProvider(
       ],
     },
   )
-  const { issuer: named } = server.serverMetadata()
+  const server = await discovering.catch((error: Error) => {
+    throw namedAnother(issuer, bodyOf(error)?.issuer) ?? error
+  })
   // Also where they differ in a slash: the issuer is half of each account's name.
-  if (named === issuer) return server
-  throw new Error(`The metadata of ${issuer} names another issuer: ${named}`)
+  const fault = namedAnother(issuer, server.serverMetadata().issuer)
+  if (fault) throw fault
+  return server
+}
+
+/** What the library did not accept. */
+function bodyOf({ cause }: Error): Record<string, unknown> | undefined {
+  return isObject(cause) && isObject(cause.body) ? cause.body : undefined
+}
+
+function namedAnother(issuer: string, named: unknown): Error | undefined {
+  return typeof named === 'string' && named !== issuer
+    ? new Error(`the metadata of ${issuer} names another issuer: ${named}`)
+    : undefined
 }
 
 /** Basic is what providers register by default; the body only where they offer nothing else (Discovery 1.0 section 3). */

@@ -50,3 +50,9 @@ export function reasonOf(error: unknown): SignInReason {
   const status = cause instanceof Response ? cause.status : 0
   return BY_CODE.get(code) ?? (status >= 500 ? 'away' : 'misconfigured')
 }
+
+/** Which of the provider's answers it was: what the library says has neither its address nor its status. */
+export function answerOf(error: unknown): { url: string; status: number } | undefined {
+  const { cause, response = cause } = (error ?? {}) as { cause?: unknown; response?: unknown }
+  return response instanceof Response ? { url: response.url, status: response.status } : undefined
+}

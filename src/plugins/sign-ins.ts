@@ -9,6 +9,7 @@ import { recordAudit } from '../repositories/audit-events.js'
 import { listSetAside, setAsideDelegations } from '../repositories/set-aside.js'
 import { signInUser } from '../repositories/users.js'
 import type { SignInRequest } from './oidc.js'
+import { answerOf } from './oidc-errors.js'
 
 declare module 'fastify' {
   interface FastifyReply {
@@ -51,7 +52,8 @@ export default fp(
       async function (this: FastifyReply, reason, return_to, cause) {
         const { status, title, text } = signIns.SIGN_IN_FAILURES[reason]
         this.request.refusal = { error: 'sign_in_failed', reason, description: title }
-        this.request.log[status >= 500 ? 'error' : 'info']({ reason, err: cause }, 'sign-in failed')
+        const level = status >= 500 ? 'error' : 'info'
+        this.request.log[level]({ reason, answer: answerOf(cause), err: cause }, 'sign-in failed')
         if (status === 503) this.header('retry-after', '5')
         const retry = config.ISSUER + loginPath(return_to)
         return await this.code(status).page('sign-in-failed', { title, text, retry })

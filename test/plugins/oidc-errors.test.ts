@@ -1,7 +1,7 @@
 /** What the library throws, and what that means for the person. */
 import { ResponseBodyError } from 'openid-client'
 import { test } from 'tap'
-import { reasonOf } from '../../src/plugins/oidc-errors.js'
+import { answerOf, reasonOf } from '../../src/plugins/oidc-errors.js'
 
 test('why a sign-in failed is told by class and code', (t) => {
   const response = (status: number) => ({ cause: {}, response: new Response('{}', { status }) })
@@ -15,4 +15,14 @@ test('why a sign-in failed is told by class and code', (t) => {
     t.equal(reasonOf(thrown), reason, error)
   }
   t.end()
+})
+
+test('the log says which answer of the provider it was', async (t) => {
+  const url = 'data:application/json,{}'
+  const answer = await fetch(url)
+  const refused = new ResponseBodyError('x', { cause: { error: 'x' }, response: answer })
+  t.same(answerOf(refused), { url, status: 200 })
+  t.same(answerOf(new Error('x', { cause: answer })), { url, status: 200 })
+  for (const other of [new Error('x'), new Error('x', { cause: new Error('y') }), undefined])
+    t.equal(answerOf(other), undefined)
 })

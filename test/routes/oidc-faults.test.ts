@@ -290,7 +290,7 @@ test('a provider that is set up wrong is the operator’s to mend, and says so t
   idp.document = (path, body) =>
     path.includes('openid') ? { ...body, issuer: 'https://evil.example' } : body
   const { app: at } = await testReplica(t, config.DATABASE_URL!, idp.env)
-  t.match(await alice(at).get('/login'), { statusCode: 400 })
+  t.match(await alice(at).get('/login'), WRONG)
   idp.document = (_path, body) => body
 })
 
