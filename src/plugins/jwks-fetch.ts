@@ -10,6 +10,14 @@ const MAX_BYTES = 65_536
 /** Of the whole exchange, from the name to the last byte. */
 const TIMEOUT_MS = 3_000
 
+const HEADERS = {
+  accept: 'application/jwk-set+json, application/json',
+  // Without the header every coding is acceptable (RFC 9110 §12.5.3).
+  'accept-encoding': 'identity',
+  // Firewalls of providers and their CDNs refuse who does not say what it is.
+  'user-agent': 'agent-registrar',
+}
+
 /** Special-use addresses (RFC 6890): whoever can name a host must not reach what only we can. */
 const INSIDE = new BlockList()
 for (const [network, prefix] of [
@@ -85,7 +93,7 @@ function get(url: URL, options: RequestOptions): Promise<IncomingMessage> {
   const send = url.protocol === 'https:' ? httpsRequest : httpRequest
   return new Promise((resolve, reject) => {
     send(url, {
-      headers: { accept: 'application/jwk-set+json, application/json' },
+      headers: HEADERS,
       signal: AbortSignal.timeout(TIMEOUT_MS),
       ...options,
     })

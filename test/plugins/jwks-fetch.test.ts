@@ -68,6 +68,7 @@ test('B40, IDJ-17: a provider that publishes nonsense is refused within 5 s, and
     ['keys that are no list', json({ keys: { 0: es256, length: 1 } }), AWAY],
     ['a byte order mark', json(`\uFEFF${good}`), AWAY],
     ['gzip that nobody asked for', json(gzipSync(good).toString('latin1')), AWAY],
+    ['a firewall that refuses who does not say what it is', firewall(good), '200'],
     ['64 kB', json(good.padEnd(LIMIT)), '200'],
     ['more than 64 kB', json(good.padEnd(LIMIT + 1)), AWAY],
     ['10 MB', json(good.padEnd(10_000_000)), AWAY],
@@ -145,6 +146,13 @@ test('B40, IDJ-17: a provider that publishes nonsense is refused within 5 s, and
   t.notOk(provider.requests.includes('/jwks.json'), 'no redirect was followed')
   t.equal((await present(app, provider.idJag())).statusCode, 200, 'the good one is served')
 })
+
+const firewall =
+  (body: string): Answerer =>
+  ({ headers }, response) => {
+    const agent = headers['user-agent'] && headers['accept-encoding'] === 'identity'
+    response.writeHead(agent ? 200 : 403).end(body)
+  }
 
 const cutBody: Answerer = (request, response) => {
   response.writeHead(200, { 'content-length': '1000' })
