@@ -2,13 +2,14 @@
 import { existsSync, chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { cpus, tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
+import { testProvider } from '../test/fixtures/provider.js'
 import { stolen } from './accounting.js'
 import { openCluster } from './cluster.js'
 import { pinSelf, planCores } from './cores.js'
 import { adviseHugePages } from './huge-pages.js'
 import { hasNginx } from './nginx.js'
 import { HELP, readOptions, type Options } from './options.js'
-import { prepare, startOwn, startProvider, type Deployment } from './own.js'
+import { prepare, startOwn, type Deployment } from './own.js'
 import { runToEnd, type Scope } from './scope.js'
 import { printSoak, soak } from './soak.js'
 import { measureStart, printStart } from './start.js'
@@ -64,7 +65,7 @@ async function deploy(life: Scope, chosen: Options): Promise<Deployment> {
     replicas: chosen.replicas,
     env: chosen.logLevel === undefined ? {} : { LOG_LEVEL: chosen.logLevel },
     profile: chosen.profile && resolve(chosen.profile),
-    provider: await startProvider(life),
+    provider: await testProvider(life),
   }
 }
 

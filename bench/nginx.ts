@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { freePort } from './postgres.js'
+import { freePort } from '../src/embedded.js'
 import type { Scope } from './scope.js'
 
 const SHIPPED = join(import.meta.dirname, '../../ops/nginx.conf')

@@ -8,7 +8,7 @@ import { hashSecret } from '../src/domain/secrets.js'
 import { migrate } from '../src/migrations.js'
 import { insertResourceServer } from '../src/repositories/resource-servers.js'
 import { ISSUER } from '../test/fixtures/app.js'
-import { testProvider, type TestProvider } from '../test/fixtures/provider.js'
+import type { TestProvider } from '../test/fixtures/provider.js'
 import { family, postgresProcesses, processes } from './accounting.js'
 import type { Cores } from './cores.js'
 import { startNginx } from './nginx.js'
@@ -36,8 +36,6 @@ export interface Deployment {
 
 const PROVIDER_NAME = 'Bench'
 const RESOURCE_SERVER = 'bench'
-
-export const startProvider = (life: Scope): Promise<TestProvider> => testProvider(life)
 
 export interface Prepared {
   url: string

@@ -2,11 +2,10 @@
 import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync } from 'node:fs'
-import { createServer, type AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { once } from 'node:events'
 import pg from 'pg'
+import { freePort } from '../src/embedded.js'
 import type { Scope } from './scope.js'
 
 const run = promisify(execFile)
@@ -26,15 +25,6 @@ export async function openPostgres(life: Scope, folder: string, name: string): P
   return DATABASE_URL
     ? { url: await makeDatabase(life, DATABASE_URL, name) }
     : await ownServer(life, folder)
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
 }
 
 /** One statement, on a connection of its own. */

@@ -3,7 +3,7 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import { openSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { freePort } from './postgres.js'
+import { freePort } from '../src/embedded.js'
 import { pinned } from './cores.js'
 import type { Scope } from './scope.js'
 

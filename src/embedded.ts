@@ -229,7 +229,7 @@ async function start({ folder, account, logFile }: Cluster, settings: object, lo
   return state
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')
   const { port } = server.address() as AddressInfo

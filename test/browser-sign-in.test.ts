@@ -1,7 +1,8 @@
 /** Signing in at real identity providers in a real browser, and the ceremony by way of them (WEB-18). */
 import { t, type Test } from 'tap'
+import { freePort } from '../src/embedded.js'
 import { callApi, poll } from './fixtures/app.js'
-import { browserTest, freePort, testSite, type Open } from './fixtures/browser.js'
+import { browserTest, testSite, type Open } from './fixtures/browser.js'
 import { testIdentityProvider, verified } from './fixtures/identity-provider.js'
 import { inspect } from './fixtures/inspect.js'
 import {
