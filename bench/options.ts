@@ -24,7 +24,6 @@ export interface Options {
 export const HELP = `npm run bench [-- OPTIONS]: what requests cost on this machine. Talks to 127.0.0.1 only.
 
   --rows N,N          registrations in the store, besides those that the load needs (0,100000)
-  --full              the same as --rows 0,100000,5000000
   --scenarios A,B     ${SCENARIOS.join(', ')} (all)
   --seconds N         of each measurement, after a warm-up (2.5)
   --rounds N          of all measurements, by turns (3)
@@ -50,7 +49,6 @@ export function readOptions(args: string[]): Options | undefined {
     args,
     options: {
       rows: { type: 'string', default: '0,100000' },
-      full: { type: 'boolean', default: false },
       scenarios: { type: 'string', default: SCENARIOS.join(',') },
       seconds: { type: 'string', default: '2.5' },
       rounds: { type: 'string', default: '3' },
@@ -70,9 +68,8 @@ export function readOptions(args: string[]): Options | undefined {
     },
   })
   if (values.help) return undefined
-  const rows = values.full ? '0,100000,5000000' : values.rows
   return {
-    rows: [...new Set(rows.split(',').map((text) => whole('rows', text, 0, 20_000_000)))],
+    rows: [...new Set(values.rows.split(',').map((text) => whole('rows', text, 0, 20_000_000)))],
     scenarios: values.scenarios.split(',').map(scenario),
     seconds: positive('seconds', values.seconds, 600),
     rounds: whole('rounds', values.rounds, 1, 100),
