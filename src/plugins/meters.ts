@@ -4,19 +4,13 @@
  */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import type { FastifyInstance } from 'fastify'
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
 import { REGISTRATION_TYPES } from '../domain/registration.js'
 import type { AuditEntry } from '../repositories/audit-events.js'
 import type { Census } from '../repositories/census.js'
 import type { Call } from './calls.js'
 import type { Ending } from './requests.js'
-
-interface Pool {
-  totalCount: number
-  idleCount: number
-  waitingCount: number
-  options: { max: number }
-}
 
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
 
@@ -33,7 +27,7 @@ const { version } = JSON.parse(
 )
 
 /** `census` is what was counted last; undefined while it cannot be counted. */
-export function openMeters(pool: Pool, census: () => Census | undefined) {
+export function openMeters(pool: FastifyInstance['pool'], census: () => Census | undefined) {
   const registry = new Registry()
   const registers = [registry]
   collectDefaultMetrics({ register: registry })
