@@ -57,8 +57,8 @@ test('PRF-26, PRF-27: the page names the provider by the trust list, and what is
   t.match(page, 'An agent of <strong><bdi>Quiet &amp; &lt;b&gt;Agents&lt;/b&gt;</bdi></strong>')
   t.match(page, `<small><bdi>${new URL(Q.issuer).host}</bdi></small>`)
   t.notMatch(page, /Trusted Bank/)
-  t.match(page, /first agent for your account/)
-  t.match(page, /was never linked to your account/)
+  t.match(page, /id="first_time_account">.*first agent for your account/)
+  t.match(page, /id="first_time_provider">.*was never linked to your account/)
   t.notMatch(page, claim.user_code)
   await confirm(person, claim)
 
@@ -74,7 +74,7 @@ test('PRF-26, PRF-27: the page names the provider by the trust list, and what is
   const { token: other } = await stepUp('alice')
   const another = (await person.openClaim(other)).body
   t.match(another, '<bdi>Example Agents</bdi> was never linked')
-  t.notMatch(another, /first agent/)
+  t.notMatch(another, /first agent|first_time_account/)
 })
 
 test('PRF-28, 8628-10: it is for one account; nobody else can look at it, confirm or decline it', async (t) => {
