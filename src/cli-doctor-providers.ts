@@ -1,6 +1,7 @@
 /** The doctor's look at who vouches for agents and at where people sign in, by the way that the server goes. */
 import { attempt, fault, ok, warning, type Check } from './cli-doctor-check.js'
 import type { Config, OidcProvider } from './config.js'
+import { isObject } from './domain/jwt.js'
 import { fetchJwks } from './plugins/jwks-fetch.js'
 import { discoverProvider } from './plugins/oidc-discovery.js'
 import { listIssuers, type ListedIssuer } from './repositories/issuers.js'
@@ -55,7 +56,7 @@ export async function signIn(config: Config): Promise<Check[]> {
 
 function answers(provider: OidcProvider, config: Config): Promise<Check> {
   const name = `sign-in ${provider.issuer}`
-  const fix = `see that ${provider.issuer} is the issuer to the letter, also in its slashes, that its /.well-known/openid-configuration and its keys answer within 5 s in all, and that this machine and the replicas may reach it`
+  const fix = `see that ${provider.issuer} is the issuer to the letter, also in its slashes, that its /.well-known/openid-configuration and its keys answer within 5 s in all, with a certificate of an authority that Node knows (or NODE_EXTRA_CA_CERTS=FILE), and that this machine and the replicas may reach it`
   return attempt(name, fix, async (signal) => {
     const found = await discoverProvider(provider, config, (url, options) =>
       fetch(url, options as RequestInit),
@@ -64,8 +65,18 @@ function answers(provider: OidcProvider, config: Config): Promise<Check> {
     const missing = NEEDED.filter((member) => typeof metadata[member] !== 'string')
     if (missing.length > 0)
       return fault(name, `its metadata has no ${missing.join(', ')}`, 'ask the provider for them')
-    const keys = await fetch(metadata.jwks_uri!, { signal })
-    if (!keys.ok) throw new Error(`HTTP status ${keys.status} from its keys, ${metadata.jwks_uri}`)
+    const insecure = NEEDED.filter((member) => !config.local && !/^https:/i.test(metadata[member]!))
+    if (insecure.length > 0)
+      return fault(
+        name,
+        `its ${insecure.join(', ')} is not https`,
+        'tell the provider its public URL: it does not know that a proxy ends TLS before it',
+      )
+    const uri = metadata.jwks_uri!
+    const answer = await fetch(uri, { redirect: 'manual', signal })
+    if (!answer.ok) throw new Error(`HTTP status ${answer.status} from its keys, ${uri}`)
+    const jwks: unknown = await answer.json()
+    if (!isObject(jwks) || !Array.isArray(jwks.keys)) throw new Error(`no keys at ${uri}`)
     return ok(name, 'its metadata and its keys answer')
   })
 }

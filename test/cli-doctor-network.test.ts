@@ -1,12 +1,15 @@
 /** `registrar doctor`: what it finds of providers, of where people sign in, and of our own public URL. */
 import { test } from 'tap'
+import { signIn } from '../src/cli-doctor-providers.js'
 import { networkFix } from '../src/cli-doctor-public.js'
+import { readConfig } from '../src/config.js'
 import { testIdentityProvider } from './fixtures/identity-provider.js'
 import { examined, passedOnTo, patient, testFront } from './fixtures/patient.js'
 import { operator } from './fixtures/process.js'
 import { testProvider } from './fixtures/provider.js'
 import * as agents from './fixtures/app.js'
 import { testDatabase } from './fixtures/database.js'
+import { PUBLIC } from './fixtures/settings.js'
 
 test('each issuer in force is asked for keys that it may sign with', async (t) => {
   const { pool, env } = await patient(t)
@@ -89,6 +92,14 @@ test('where people sign in is discovered as the server does it', async (t) => {
   idp.answer = (request, response) =>
     request.url === '/jwks' ? response.writeHead(500).end() : idp.serve(request, response)
   t.match((await found())[name], { status: 'fault', found: /^HTTP status 500 from its keys/ })
+  for (const [body, expected] of [
+    ['<html>', /JSON/],
+    ['{}', /^no keys at/],
+  ] as const) {
+    idp.answer = (request, response) =>
+      request.url === '/jwks' ? response.end(body) : idp.serve(request, response)
+    t.match((await found())[name], { status: 'fault', found: expected })
+  }
   idp.answer = (_, response) => response.writeHead(404).end()
   t.match((await found())[name], { status: 'fault', found: /HTTP status 404/ })
   idp.answer = (request, response) => request.url === '/jwks' || idp.serve(request, response)
@@ -97,6 +108,16 @@ test('where people sign in is discovered as the server does it', async (t) => {
   t.ok(Date.now() - started < 30_000)
   await idp.shut()
   t.match((await found())[name], { status: 'fault', found: /ECONNREFUSED/ })
+})
+
+test('off localhost each endpoint of where people sign in has to be https', async (t) => {
+  const issuer = 'https://login.example.com'
+  const [authorization_endpoint, token_endpoint] = [`${issuer}/authorize`, 'http://keycloak:8080/t']
+  const metadata = { issuer, authorization_endpoint, token_endpoint, jwks_uri: `${issuer}/keys` }
+  t.intercept(globalThis, 'fetch', { value: async () => Response.json(metadata) })
+  const config = readConfig({ ...PUBLIC, OIDC_ISSUER: issuer, OIDC_CLIENT_ID: 'x' })
+  const found = 'its token_endpoint is not https'
+  t.match(await signIn(config), [{ status: 'fault', found, fix: /public URL/ }])
 })
 
 test('the public URL: what answers there, and whether it is us', async (t) => {
