@@ -16,6 +16,7 @@ import { connect, requireMigrations, sentence } from './database.js'
 import { migrate, migrationStatus } from './migrations.js'
 import { openDatabase } from './open-database.js'
 import type { Database } from './repositories/tables.js'
+import { version } from './version.js'
 
 const HELP = `
 In a checkout it is "npm run --silent registrar -- …": npm would add lines of its own to what goes to a pipe or a file.
@@ -31,6 +32,7 @@ Examples:
 
 const program = new Command('registrar')
   .description('Operate Agent Registrar.')
+  .version(version)
   .option('--json', 'print JSON, also on a terminal')
   .on('option:json', () => (output.asked = true))
   .configureHelp({ showGlobalOptions: true })

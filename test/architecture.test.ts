@@ -48,6 +48,7 @@ const PARTS: Record<string, string> = {
   'secret.ts': 'setup',
   'server.ts': 'server',
   'trust-proxy.ts': 'setup',
+  'version.ts': 'setup',
   'write-behind.ts': 'setup',
 }
 
@@ -79,7 +80,7 @@ const MAY_IMPORT: Record<string, { parts: string[]; types?: string[]; packages?:
     types: ['tables'],
     packages: /^node:crypto$/,
   },
-  meters: { parts: ['domain'], types: ['plugins', 'repositories'] },
+  meters: { parts: ['domain', 'setup'], types: ['plugins', 'repositories'] },
   setup: { parts: ['setup', 'domain'], types: ['tables'] },
 }
 

@@ -89,6 +89,7 @@ test('every command says what it takes; each group gives examples, of commands t
       if (command) t.match(commands, RegExp(`^  ${command} `, 'm'))
     }
   }
+  t.match(await registrar('--version'), { code: 0, stdout: /^\d+\.\d+\.\d+\n$/ })
   t.match(await registrar('keyz'), { code: 1, stderr: /Did you mean keys\?/ })
   t.match(await registrar('keys', 'lst'), { code: 1, stderr: /Did you mean list\?/ })
   t.match(await registrar('keys'), { code: 1, stderr: /^Usage: registrar keys / })

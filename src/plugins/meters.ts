@@ -2,13 +2,12 @@
  * The metrics, in a registry of their own for each app. Labels come from short lists, never from a caller. Loaded only
  * when metrics are on.
  */
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
 import { REGISTRATION_TYPES } from '../domain/registration.js'
 import type { AuditEntry } from '../repositories/audit-events.js'
 import type { Census } from '../repositories/census.js'
+import { version } from '../version.js'
 import type { Call } from './calls.js'
 import type { Ending } from './requests.js'
 
@@ -22,9 +21,6 @@ const REGISTRATION_EVENTS: Record<string, string> = {
   'registration.revoked': 'revoked',
   'registration.expired': 'expired',
 }
-const { version } = JSON.parse(
-  readFileSync(join(import.meta.dirname, '../../../package.json'), 'utf8'),
-)
 
 /** `census` is what was counted last; undefined while it cannot be counted. */
 export function openMeters(pool: FastifyInstance['pool'], census: () => Census | undefined) {

@@ -1,10 +1,9 @@
 /** Spans, and their way to the collector (OTLP over HTTP, as JSON). Loaded only when traces are on. */
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import * as api from '@opentelemetry/api'
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http'
 import { resourceFromAttributes } from '@opentelemetry/resources'
 import { AlwaysOnSampler, BatchSpanProcessor, TracerProvider } from '@opentelemetry/sdk-trace'
+import { version } from '../version.js'
 import type { Call } from './calls.js'
 import type { Ending } from './requests.js'
 
@@ -20,9 +19,6 @@ interface Statement {
 
 const { ROOT_CONTEXT, SpanKind, SpanStatusCode, trace, TraceFlags } = api
 const EXPORT_MS = 5_000
-const { version } = JSON.parse(
-  readFileSync(join(import.meta.dirname, '../../../package.json'), 'utf8'),
-)
 
 /** W3C Trace Context §3.2 */
 const TRACEPARENT = /^(?!ff)[\da-f]{2}-(?!0{32})([\da-f]{32})-(?!0{16})([\da-f]{16})-[\da-f]{2}$/
