@@ -13,7 +13,8 @@ declare module 'fastify' {
     ceremonies: {
       /** Counts one more for the hinted address, if there is one, or throws 429. A rollback takes the count back. */
       count(claimant: Claimant, reply: Pick<FastifyReply, 'limit'>, db: Database): Promise<void>
-      mint(claimant: Claimant, address: string): ReturnType<typeof mintCeremony>
+      /** `seconds`: what is left of the claim window, after which no link and no code works; default: all of it. */
+      mint(claimant: Claimant, address: string, seconds?: number): ReturnType<typeof mintCeremony>
       codeMatches(mac: Buffer, attemptId: string, code: string): boolean
       /** Why a registration may not have another one now: 429. Wants it locked. */
       refusal(tx: DatabaseTransaction, registrationId: string): Promise<OAuthError | undefined>
@@ -27,7 +28,6 @@ export default fp(
     const codeKeys = config.secrets.map((secret) => deriveKey(secret, 'user-code'))
     const settings = {
       issuer: config.ISSUER,
-      lifetimeSeconds: config.USER_CODE_TTL_SECONDS,
       intervalSeconds: config.POLL_INTERVAL_SECONDS,
       codeKey: codeKeys[0]!,
     }
@@ -35,7 +35,10 @@ export default fp(
       count: async ({ login_hint }, reply, db) => {
         if (login_hint !== null) await reply.limit('ceremonies_per_hint', { key: login_hint, db })
       },
-      mint: (claimant, address) => mintCeremony(settings, claimant, address, new Date()),
+      mint: (claimant, address, seconds = config.CLAIM_WINDOW_SECONDS) => {
+        const lifetimeSeconds = Math.min(config.USER_CODE_TTL_SECONDS, seconds)
+        return mintCeremony({ ...settings, lifetimeSeconds }, claimant, address, new Date())
+      },
       codeMatches: (mac, attemptId, code) => userCodeMatches(codeKeys, mac, attemptId, code),
       refusal: async (tx, registrationId) => {
         const seconds = await secondsUntilNextCeremony(tx, registrationId, WRONG_CODES_PER_DAY)

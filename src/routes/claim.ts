@@ -111,17 +111,19 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     if (tooMany) throw tooMany
     // Also for the last hint, which was not given again.
     await ceremonies.count(claimant, reply, tx)
-    const answer = await initiate(tx, registration.id, claimant, reply.request.address)
+    const answer = await initiate(tx, registration, claimant, reply.request.address, state!.now)
     return { ok: true, answer }
   }
 
   async function initiate(
     tx: DatabaseTransaction,
-    registration_id: string,
+    { id: registration_id, claim_expires_at }: Registration,
     claimant: Claimant,
     address: string,
+    now: Date,
   ): Promise<Initiated> {
-    const { attempt, block } = ceremonies.mint(claimant, address)
+    const left = Math.max(1, Math.floor((claim_expires_at!.getTime() - now.getTime()) / 1000))
+    const { attempt, block } = ceremonies.mint(claimant, address, left)
     const { expires_at } = await startAttempt(tx, registration_id, attempt)
     return {
       registration_id,
@@ -176,9 +178,11 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     if (replayed) return { kind: 'refused', error: replayed }
     await lockByClaimToken(tx, tokenHash)
     // Before an account is made that nobody's agent is for.
-    const decision = decide(await findByClaimToken(tx, tokenHash))
+    const state = await findByClaimToken(tx, tokenHash)
+    const decision = decide(state)
     if (!decision.ok) return { kind: 'refused', error: refusalFor(REFUSALS, decision.reason) }
-    const { id, registration_type } = decision.registration
+    const { registration } = decision
+    const { id, registration_type } = registration
     const resolution = await app.resolveIdJag(tx, verified, address)
     if (resolution.kind === 'refused') return resolution
     const details = { issuer, registration_type }
@@ -188,8 +192,11 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       await ceremonies.count(resolution.claimant, reply, tx)
     }
     await attachSubject(tx, id, { issuer, subject: verified.subject }, verified.scopes)
-    if (resolution.kind === 'confirm')
-      return { kind: 'initiated', answer: await initiate(tx, id, resolution.claimant, address) }
+    if (resolution.kind === 'confirm') {
+      const { claimant } = resolution
+      const answer = await initiate(tx, registration, claimant, address, state!.now)
+      return { kind: 'initiated', answer }
+    }
     const { user_id } = resolution
     await claimRegistration(tx, id, user_id)
     await recordAudit(

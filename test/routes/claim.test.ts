@@ -13,6 +13,7 @@ import {
   registerAnonymous,
   registerFor,
   testApp,
+  testReplica,
 } from '../fixtures/app.js'
 import { NO_ADDRESS } from '../fixtures/login-hints.js'
 import { Person } from '../fixtures/person.js'
@@ -29,7 +30,7 @@ const CEREMONY = {
 }
 
 test('POST /agent/identity/claim', async (t) => {
-  const { app, pool } = await testApp(t)
+  const { app, config, pool } = await testApp(t)
   const alice = await Person.signedIn(app, ALICE)
   const bob = await Person.signedIn(app, 'bob@example.com')
   const claim = (body: object) => postJson(app, CLAIM, body)
@@ -176,6 +177,19 @@ test('POST /agent/identity/claim', async (t) => {
     t.equal((await poll(app, claim_token)).json().error, 'access_denied')
     t.equal((await claim({ claim_token })).statusCode, 200)
     t.equal((await poll(app, claim_token)).json().error, 'authorization_pending')
+  })
+
+  t.test('RFC 8628 §3.2: no link and no code is said to outlive the claim window', async (t) => {
+    const { claim_token, registration_id, claim_token_expires } = await registerAnonymous(app)
+    await pool.query(
+      `update registrations set claim_expires_at = now() + interval '9.5 seconds' where id = $1`,
+      [registration_id],
+    )
+    const { claim_attempt, expires_at } = (await claim({ claim_token, email: ALICE })).json()
+    t.ok(claim_attempt.expires_in > 0 && claim_attempt.expires_in < 10, claim_attempt.expires_in)
+    t.ok(Date.parse(expires_at) < Date.now() + 10_000 && expires_at < claim_token_expires)
+    const brief = await testReplica(t, config.DATABASE_URL!, { CLAIM_WINDOW_SECONDS: '60' })
+    t.equal((await registerFor(brief.app, ALICE)).claim.expires_in, 60)
   })
 
   t.test('8628-07: renewals do not buy wrong codes without end', async (t) => {
