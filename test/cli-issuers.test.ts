@@ -1,21 +1,27 @@
 /** `registrar issuers`: the trust list, as operators edit it while replicas serve. */
 import { test } from 'tap'
+import { addIssuerCommands } from '../src/cli-issuers.js'
 import { exchange, ISSUER, SECRET, testApp, testReplica } from './fixtures/app.js'
 import { isRefused, notify, present, someone } from './fixtures/assertions.js'
-import { start } from './fixtures/process.js'
+import { commands } from './fixtures/command.js'
+import { operator } from './fixtures/process.js'
 import { testProvider } from './fixtures/provider.js'
 
 test('issuers are added, listed, shown, disabled and removed; replicas follow at once', async (t) => {
-  const { app, config, pool } = await testApp(t)
+  const own = await testApp(t)
+  const { app, config, pool } = own
   const replica = (await testReplica(t, config.DATABASE_URL!)).app
   const P = await testProvider(t)
   const env = { DATABASE_URL: config.DATABASE_URL!, SECRET }
-  const run = (...args: string[]) => start(t, 'cli', ['issuers', ...args], env).ended
-  const json = async (...args: string[]) => {
-    const { code, stdout, stderr } = await run(...args)
+  const run = commands(own, addIssuerCommands)
+  const told = async (ended: ReturnType<ReturnType<typeof operator>>) => {
+    const { code, stdout, stderr } = await ended
     t.equal(code, 0, stderr)
     return JSON.parse(stdout)
   }
+  const json = (...args: string[]) => told(run('issuers', ...args))
+  /** As a process, of which the replicas know nothing. */
+  const apart = (...args: string[]) => told(operator(t, env)('issuers', ...args))
   const everywhere = async (error?: string) => {
     for (const at of [app, replica]) {
       const answer = await present(at, P.idJag(someone('alice')))
@@ -24,7 +30,7 @@ test('issuers are added, listed, shown, disabled and removed; replicas follow at
     }
   }
   await everywhere('invalid_issuer')
-  const defaults = await json('add', P.issuer, '--name', 'Example Agents')
+  const defaults = await apart('add', P.issuer, '--name', 'Example Agents')
   t.match(defaults, {
     issuer: P.issuer,
     name: 'Example Agents',
@@ -59,7 +65,7 @@ test('issuers are added, listed, shown, disabled and removed; replicas follow at
   await json('add', P.issuer, '--name', 'Example Agents')
 
   const stop = async (verb: string, column: string) => {
-    t.match(await json(verb, P.issuer), { [column]: String })
+    t.match(await apart(verb, P.issuer), { [column]: String })
     await everywhere('invalid_issuer')
     for (const at of [app, replica])
       t.equal((await exchange(at, identity_assertion)).json().error, 'invalid_grant')
@@ -70,16 +76,14 @@ test('issuers are added, listed, shown, disabled and removed; replicas follow at
   await everywhere()
   await stop('remove', 'removed_at')
   t.equal((await notify(replica, P.securityEvent({ sub: 'alice' }))).statusCode, 202)
-  const [listed, shown, ...unknown] = await Promise.all([
-    json('list'),
-    json('show', P.issuer),
-    run('remove', P.issuer),
-    run('disable', P.issuer),
-    run('show', 'https://nobody.example'),
-  ])
-  t.same(listed, [])
-  t.match(shown, { issuer: P.issuer, removed_at: String })
-  for (const { code, stdout, stderr } of unknown) {
+  t.same(await json('list'), [])
+  t.match(await json('show', P.issuer), { issuer: P.issuer, removed_at: String })
+  for (const args of [
+    ['remove', P.issuer],
+    ['disable', P.issuer],
+    ['show', 'https://nobody.example'],
+  ]) {
+    const { code, stdout, stderr } = await run('issuers', ...args)
     t.same({ code, stdout }, { code: 1, stdout: '' })
     t.match(stderr, /^There is no issuer http\S+ in the trust list\.\n$/)
   }
@@ -98,9 +102,10 @@ test('issuers are added, listed, shown, disabled and removed; replicas follow at
 })
 
 test('what cannot be trusted is not listed, and why is said', async (t) => {
-  const { config, pool } = await testApp(t)
-  const env = { DATABASE_URL: config.DATABASE_URL!, SECRET }
-  const add = (...args: string[]) => start(t, 'cli', ['issuers', 'add', ...args], env).ended
+  const own = await testApp(t)
+  const { pool } = own
+  const run = commands(own, addIssuerCommands)
+  const add = (...args: string[]) => run('issuers', 'add', ...args)
   const named = ['--name', 'Agents']
   const cases: [string[], RegExp][] = [
     [[ISSUER, ...named], /our own issuer/],
@@ -112,10 +117,10 @@ test('what cannot be trusted is not listed, and why is said', async (t) => {
     [['https://idp.example', ...named, '--email-domain', 'a b'], /bare domain/],
     [['https://idp.example'], /required option '--name <name>'/],
   ]
-  const answers = await Promise.all(cases.map(([args]) => add(...args)))
-  for (const [i, { code, stdout, stderr }] of answers.entries()) {
+  for (const [args, why] of cases) {
+    const { code, stdout, stderr } = await add(...args)
     t.same({ code, stdout }, { code: 1, stdout: '' })
-    t.match(stderr, cases[i]![1])
+    t.match(stderr, why)
     t.notMatch(stderr, /\n +at /)
   }
   const { rows } = await pool.query(
@@ -132,9 +137,8 @@ test('what cannot be trusted is not listed, and why is said', async (t) => {
 test('the issuer that the database belongs to is not listed, whatever ISSUER is here', async (t) => {
   const { config, pool } = await testApp(t)
   await pool.query(`insert into deployment (issuer) values ('https://as.test')`)
-  const env = { DATABASE_URL: config.DATABASE_URL!, SECRET }
-  const add = (issuer: string) =>
-    start(t, 'cli', ['issuers', 'add', issuer, '--name', 'Agents'], env).ended
+  const registrar = operator(t, { DATABASE_URL: config.DATABASE_URL!, SECRET })
+  const add = (issuer: string) => registrar('issuers', 'add', issuer, '--name', 'Agents')
   t.match(await add('https://as.test'), { code: 1, stderr: /our own issuer/ })
   t.match(await add('https://idp.test'), { code: 0 })
 })

@@ -1,20 +1,25 @@
 /** `registrar keys`, as operators run it while a replica serves. */
 import * as jose from 'jose'
 import { test } from 'tap'
+import { addKeyCommands } from '../src/cli-keys.js'
 import * as agents from './fixtures/app.js'
+import { commands } from './fixtures/command.js'
 import { isSentence, operator } from './fixtures/process.js'
 
 test('keys are rotated, retired and listed; what cannot be is said', async (t) => {
-  const { app, config, pool } = await agents.testApp(t)
+  const own = await agents.testApp(t)
+  const { app, config, pool } = own
   const env = { DATABASE_URL: config.DATABASE_URL!, SECRET: agents.SECRET }
-  const json = async (...args: string[]) => {
-    const { code, stdout, stderr } = await operator(t, env)('keys', ...args)
+  const told = async (ended: ReturnType<ReturnType<typeof operator>>) => {
+    const { code, stdout, stderr } = await ended
     t.equal(code, 0, stderr)
     return { told: JSON.parse(stdout), stderr }
   }
+  const run = commands(own, addKeyCommands)
+  const json = (...args: string[]) => told(run('keys', ...args))
   const first = app.keys.jwks.keys[0]!.kid!
 
-  const { told: second, stderr } = await json('rotate')
+  const { told: second, stderr } = await told(operator(t, env)('keys', 'rotate'))
   t.equal(stderr, '')
   t.same(Object.keys(second), [
     'kid',

@@ -1,6 +1,8 @@
 /** The operator's command as operators run it: as a process. */
 import { test } from 'tap'
+import { addResourceServerCommands } from '../src/cli-resource-servers.js'
 import * as agents from './fixtures/app.js'
+import { commands } from './fixtures/command.js'
 import { testDatabase, testRole } from './fixtures/database.js'
 import { isSentence, operator } from './fixtures/process.js'
 
@@ -44,10 +46,13 @@ test('a role that may not create tables is told so, and who can change that', as
 })
 
 test('resource servers are added, listed and removed; what cannot be is said', async (t) => {
-  const { url: DATABASE_URL, pool } = await testDatabase(t)
-  const { app } = await agents.testReplica(t, DATABASE_URL)
-  const registrar = operator(t, { DATABASE_URL })
-  const added = await registrar('resource-servers', 'add', 'orders')
+  const own = await agents.testApp(t)
+  const { app, config, pool } = own
+  const added = await operator(t, { DATABASE_URL: config.DATABASE_URL })(
+    'resource-servers',
+    'add',
+    'orders',
+  )
   t.match(added, { code: 0, stderr: '' })
   const { id, secret } = JSON.parse(added.stdout)
   const authorization = `Basic ${Buffer.from(`${id}:${secret}`).toString('base64')}`
@@ -55,6 +60,7 @@ test('resource servers are added, listed and removed; what cannot be is said', a
     agents.postForm(app, '/oauth2/introspect', { token: 'x' }, { authorization })
   t.same((await introspect()).json(), { active: false })
 
+  const registrar = commands(own, addResourceServerCommands)
   isSentence(t, await registrar('resource-servers', 'add', 'orders'), /server named orders already/)
   isSentence(t, await registrar('resource-servers', 'add', ' '), /needs a name/)
   const listed = await registrar('resource-servers', 'list')
