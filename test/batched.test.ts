@@ -34,7 +34,7 @@ test('at most a hundred at once, two calls under way, and who comes meanwhile wa
     return inputs
   })
   const first = Array.from({ length: 250 }, (_, i) => load(i))
-  await sleep(5)
+  await setImmediate()
   t.same(sizes, [100, 100])
   const late = load(250)
   t.same(await Promise.all([...first, late]), [...Array(251).keys()])
