@@ -32,11 +32,12 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const lookUp = { usedSince: usedSince(config, now), limit: MOST_AGENTS }
     const linked = await listLinkedAgents(db, person.user_id, lookUp)
     const agents = linked.map((agent) => inWords(agent, now))
+    const live = agents.filter(({ ended }) => !ended)
     return await reply.page('agents', {
       person,
-      notice: await notice(person, request.query.ended, now),
+      notice: await notice(person, request.query.ended, live.length > 0, now),
       more: agents.length === MOST_AGENTS,
-      live: agents.filter(({ ended }) => !ended),
+      live,
       ended: agents.filter(({ ended }) => ended),
     })
   })
@@ -85,15 +86,17 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   )
 
   /** Says what is so, never what the address says: whoever makes up an `ended` learns, and tells, nothing. */
-  async function notice({ user_id }: Person, ended: string | undefined, now: Date) {
+  async function notice(
+    { user_id }: Person,
+    ended: string | undefined,
+    anyLive: boolean,
+    now: Date,
+  ) {
     if (ended === undefined) return undefined
-    if (ended === 'all') {
-      const lookUp = { live: true, usedSince: usedSince(config, now), limit: MOST_AGENTS }
-      const live = await listLinkedAgents(db, user_id, lookUp)
-      return live.some((agent) => !inWords(agent, now).ended)
+    if (ended === 'all')
+      return anyLive
         ? 'Not done yet: not all your agents were revoked. If you still want that, press Revoke.'
         : 'Done: no agent acts for you any more.'
-    }
     const [agent] = await listLinkedAgents(db, user_id, { id: ended, limit: 1 })
     if (!agent) return undefined
     const { provider, linked, from, ended: end } = inWords(agent, now)
