@@ -1,8 +1,7 @@
 /** The doctor's look at who vouches for agents and at where people sign in, by the way that the server goes. */
 import { attempt, fault, ok, warning, type Check } from './cli-doctor-check.js'
 import type { Config, OidcProvider } from './config.js'
-import { isObject } from './domain/jwt.js'
-import { fetchJwks } from './plugins/jwks-fetch.js'
+import { fetchJwks, isJwks } from './plugins/jwks-fetch.js'
 import { discoverProvider } from './plugins/oidc-discovery.js'
 import { listIssuers, type ListedIssuer } from './repositories/issuers.js'
 import type { Database } from './repositories/tables.js'
@@ -76,7 +75,7 @@ function answers(provider: OidcProvider, config: Config): Promise<Check> {
     const answer = await fetch(uri, { redirect: 'manual', signal })
     if (!answer.ok) throw new Error(`HTTP status ${answer.status} from its keys, ${uri}`)
     const jwks: unknown = await answer.json()
-    if (!isObject(jwks) || !Array.isArray(jwks.keys)) throw new Error(`no keys at ${uri}`)
+    if (!isJwks(jwks)) throw new Error(`no keys at ${uri}`)
     return ok(name, 'its metadata and its keys answer')
   })
 }

@@ -105,10 +105,15 @@ function get(url: URL, options: RequestOptions): Promise<IncomingMessage> {
   })
 }
 
+/** RFC 7517 §5 */
+export function isJwks(value: unknown): value is JSONWebKeySet {
+  return isObject(value) && Array.isArray(value.keys)
+}
+
 /** Public signing keys that are long enough, of the kinds we know, and say nothing else of themselves. */
 function usableKeys(text: string): JSONWebKeySet {
   const jwks: unknown = JSON.parse(text)
-  if (!isObject(jwks) || !Array.isArray(jwks.keys)) throw new Error('not a JWKS')
+  if (!isJwks(jwks)) throw new Error('not a JWKS')
   return { keys: jwks.keys.filter(isUsable) }
 }
 

@@ -67,10 +67,8 @@ export async function* batches(
 
 /** Each once. */
 export function subjectsOf(rows: Row[]): Subject[] {
-  const known = new Map<string, Subject>()
-  for (const of of rows.flatMap((row) => subjectOf(row) ?? []))
-    known.set(JSON.stringify([of.issuer, of.subject]), of)
-  return [...known.values()]
+  const subjects = rows.flatMap((row) => subjectOf(row) ?? [])
+  return [...new Map(subjects.map((of) => [JSON.stringify(of), of])).values()]
 }
 
 /** Another user whom the same subject stands for by now is not meant. */

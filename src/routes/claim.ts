@@ -11,7 +11,14 @@ import type { CeremonyBlock, Claimant } from '../domain/ceremony.js'
 import { classifyLoginHint, type LoginHint } from '../domain/login-hint.js'
 import type { Registration } from '../domain/registration.js'
 import { hashSecret } from '../domain/secrets.js'
-import { invalidLoginHint, invalidRequest, notEnabled, OAuthError, refusalFor } from '../errors.js'
+import {
+  badRequest,
+  invalidLoginHint,
+  invalidRequest,
+  notEnabled,
+  OAuthError,
+  refusalFor,
+} from '../errors.js'
 import type { VerifiedIdJag } from '../plugins/id-jags.js'
 import { recordAudit } from '../repositories/audit-events.js'
 import { startAttempt } from '../repositories/claim-attempts.js'
@@ -42,11 +49,7 @@ const REFUSALS: Record<Reason, () => OAuthError> = {
   over: () => new OAuthError(410, 'claim_expired', 'This registration has ended. Register again.'),
   hint_missing: () => invalidRequest('login_hint is required to start the first ceremony.'),
   pinned: () =>
-    new OAuthError(
-      400,
-      'invalid_login_hint',
-      'The provider named the person: the hint cannot be changed.',
-    ),
+    badRequest('invalid_login_hint', 'The provider named the person: the hint cannot be changed.'),
 }
 
 interface Initiated {

@@ -3,7 +3,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply } from 'fastify'
 import { hinted, type CeremonyBlock } from '../domain/ceremony.js'
 import { classifyLoginHint } from '../domain/login-hint.js'
-import type { Registration } from '../domain/registration.js'
+import { REGISTRATION_TYPES, type Registration } from '../domain/registration.js'
 import { grantableScopes } from '../domain/scope.js'
 import { hashSecret, newSecret, newSortedId } from '../domain/secrets.js'
 import { interactionRequired, invalidLoginHint, notEnabled, type OAuthError } from '../errors.js'
@@ -18,7 +18,7 @@ import {
 } from '../repositories/subject-registrations.js'
 import type { DatabaseTransaction } from '../repositories/tables.js'
 import { JSON_BODY_LIMIT } from '../schemas/ceremony.js'
-import { IDENTITY_TYPES, IdentityAnswer, IdentityBody } from '../schemas/identity.js'
+import { IdentityAnswer, IdentityBody } from '../schemas/identity.js'
 
 interface PendingAnswer {
   registration_id: string
@@ -38,7 +38,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { config, db, keys, ceremonies } = app
   const allScopes = Object.keys(config.SCOPES)
   const insert = app.batched((rows: NewRegistration[]) => insertRegistrations(db, rows))
-  const switchedOff = IDENTITY_TYPES.filter((type) => !config.IDENTITY_TYPES.includes(type))
+  const switchedOff = REGISTRATION_TYPES.filter((type) => !config.IDENTITY_TYPES.includes(type))
 
   app.post(
     '/agent/identity',

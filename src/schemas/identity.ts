@@ -12,8 +12,6 @@ const bodies = [
   }),
 ] as const
 
-export const IDENTITY_TYPES = bodies.map(({ properties }) => properties.type.const)
-
 export const IdentityBody = Type.Unsafe<Static<(typeof bodies)[number]>>({
   type: 'object',
   required: ['type'],
