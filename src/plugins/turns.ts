@@ -3,7 +3,7 @@
  * waits here does not.
  */
 import fp from 'fastify-plugin'
-import { unavailable } from '../errors.js'
+import { because, unavailable } from '../errors.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -24,7 +24,7 @@ export function takingTurns(last = new Map<string, Promise<void>>()): InTurn {
   return async (key, work) => {
     const came = performance.now()
     const turn = Promise.resolve(last.get(key)).then(() => {
-      if (performance.now() - came > PATIENCE_MS) throw unavailable()
+      if (performance.now() - came > PATIENCE_MS) throw because('turn_timeout', unavailable())
       return work()
     })
     const end = turn.then(forget, forget)

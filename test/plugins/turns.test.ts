@@ -53,7 +53,9 @@ test('whose turn is more than three seconds away is told to try again', async (t
   const third = inTurn('a', async () => 'in time')
   release()
   await first
-  t.match(await second, [{ reason: { statusCode: 503, headers: { 'retry-after': /^\d+$/ } } }])
+  t.match(await second, [
+    { reason: { statusCode: 503, headers: { 'retry-after': /^\d+$/ }, cause: 'turn_timeout' } },
+  ])
   t.equal(await third, 'in time')
 })
 
