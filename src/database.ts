@@ -25,8 +25,8 @@ const PLANS = '-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=
  * the network or the whole machine is gone, or each of many answers is slow.
  */
 const HELD_MS = 7_000
-/** read_only_sql_transaction */
-const READ_ONLY = '25006'
+/** read_only_sql_transaction; feature_not_supported, as a standby says of an unlogged table, and a kept plan that is of no use. */
+const USELESS = new Set(['25006', '0A000'])
 /** More texts than our code has; beyond it something makes new ones all the time. */
 const MOST_PREPARED = 300
 const MOST_RETRIES = 3
@@ -48,7 +48,7 @@ export function connect(
   })
   const names = new Map<string, string>()
   const held = new WeakMap<pg.PoolClient, NodeJS.Timeout>()
-  const readOnly = new WeakSet<pg.PoolClient>()
+  const useless = new WeakSet<pg.PoolClient>()
   pool.on('connect', (client) => {
     prepareStatements(client, names)
     // The pool does not listen while a client is in use. Unheard, an error would end the process.
@@ -58,7 +58,7 @@ export function connect(
     })
     // After a failover the old primary may live on as a standby: the pool must find the new one.
     wireOf(client).on('errorMessage', ({ code }) => {
-      if (code === READ_ONLY) readOnly.add(client)
+      if (USELESS.has(code)) useless.add(client)
     })
   })
   pool.on('acquire', (client) => {
@@ -67,7 +67,7 @@ export function connect(
   pool.on('release', (_error, client) => {
     clearTimeout(held.get(client))
     // The pool lets go of who is ending.
-    if (readOnly.has(client)) void client.end()
+    if (useless.has(client)) void client.end()
   })
   // A lost idle connection, which its client has told of, is replaced at the next query.
   pool.on('error', () => {})

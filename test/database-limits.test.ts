@@ -93,6 +93,34 @@ test('C34: while it is read-only nothing changes; when it is not any more, nobod
   await allAnswer(t, Object.entries(all))
 })
 
+test('C34: a standby, where counts and poll times cannot be had, is away, and its connections are not kept', async (t) => {
+  const { app, pool } = await gated(t, { RATE_LIMITS: '{"service_auth_per_ip":0}' })
+  const all = await machineRequests(app)
+  const { claim_token } = await agents.registerFor(app, 'bob@example.com')
+  const connections = async () =>
+    (
+      await pool.query(`select pid from pg_stat_activity where application_name = 'agent-registrar'
+      and datname = current_database() order by pid`)
+    ).rows
+  // In Postgres's own words, which it says before it says that it is read-only.
+  await pool.query(`create function refuse() returns trigger language plpgsql as $$ begin
+    raise exception 'cannot access temporary or unlogged relations during recovery' using errcode = '0A000';
+  end $$`)
+  for (const table of ['rate_limits', 'poll_states'])
+    await pool.query(
+      `create trigger standby before insert or update on ${table} execute function refuse()`,
+    )
+  const before = await connections()
+  isAway(t, 'a registration with a hint', await all['a registration with a hint']())
+  isAway(t, 'a poll', await agents.poll(app, claim_token))
+  await allAnswer(t, [['an anonymous registration', all['an anonymous registration']]])
+
+  await pool.query('drop function refuse cascade')
+  await allAnswer(t, Object.entries(all))
+  const kept = new Set(before.map(({ pid }) => pid))
+  t.notOk((await connections()).some(({ pid }) => kept.has(pid)))
+})
+
 test('C34: a database that lets nobody in is away', async (t) => {
   const { app, pool } = await gated(t)
   const { alter, replaceConnections } = await administrator(t, pool)

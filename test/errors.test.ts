@@ -19,7 +19,7 @@ const NOT_UNDERSTOOD = '400 invalid_request: The request could not be understood
 
 t.test('C31, C34: a database that is away is 503, and a bad query is not', async (t) => {
   const codes = [
-    ['08006', '53300', '53100', '57P01', '57P02', '57P03', '57014', '55P03', '25006'],
+    ['08006', '53300', '53100', '57P01', '57P02', '57P03', '57014', '55P03', '25006', '0A000'],
     ['40001', '40P01', 'ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'ENOTFOUND'],
     ['EHOSTUNREACH', 'ENETUNREACH', 'EAI_AGAIN', 'ENOENT'],
     ['CERT_HAS_EXPIRED', 'DEPTH_ZERO_SELF_SIGNED_CERT', 'SELF_SIGNED_CERT_IN_CHAIN', 'EPROTO'],
