@@ -20,6 +20,8 @@ const TIMEOUTS = {
  * end to end. Where there is no other way, what that is reckoned to cost must not set off the compiler.
  */
 const PLANS = '-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off'
+/** Of the styles that a role or a database may have set, the one that pg can read. */
+const TIMES = '-c datestyle=iso'
 /**
  * For as long may a request or transaction hold a connection: longer than Postgres takes to give up by itself. After it
  * the network or the whole machine is gone, or each of many answers is slow.
@@ -43,7 +45,7 @@ export function connect(
     max: options.max,
     idleTimeoutMillis: 60_000,
     keepAlive: true,
-    options: PLANS,
+    options: `${PLANS} ${TIMES}`,
     ...TIMEOUTS,
   })
   const names = new Map<string, string>()

@@ -168,8 +168,9 @@ async function migrationFiles(dir: string): Promise<string[]> {
 async function appliedMigrations(db: Queryable): Promise<Map<string, Date>> {
   const table = await db.query('select to_regclass($1) as oid', [`public.${TABLE}`])
   if (table.rows[0].oid === null) return new Map()
-  const { rows } = await db.query<{ name: string; applied_at: Date }>(
-    `select name, run_on at time zone 'UTC' as applied_at from public.${TABLE}`,
+  // In UTC, and without a zone. As a number, which no DateStyle changes.
+  const { rows } = await db.query<{ name: string; seconds: number }>(
+    `select name, extract(epoch from run_on)::float8 as seconds from public.${TABLE}`,
   )
-  return new Map(rows.map((row) => [row.name, row.applied_at]))
+  return new Map(rows.map(({ name, seconds }) => [name, new Date(seconds * 1000)]))
 }

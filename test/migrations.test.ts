@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { test, type Test } from 'tap'
 import { migrate, migrationStatus, pendingMigrations } from '../src/migrations.js'
+import { testReplica } from './fixtures/app.js'
 import { MIGRATIONS, testDatabase } from './fixtures/database.js'
 
 const GOOD = `-- Up Migration
@@ -100,6 +101,17 @@ test('status lists what is applied, what is pending and what a newer version app
   t.same(await migrationStatus(url, older), [{ ...applied, known: false }])
   t.same(await pendingMigrations(pool, older), [], 'which an older version outlives')
   t.same(await migrate(url, 'up', { dir: older }), [])
+})
+
+test('times are read in whatever style the database has them', async (t) => {
+  const { url, pool } = await testDatabase(t, { empty: true })
+  const [{ name }] = (await pool.query('select current_database() as name')).rows
+  await pool.query(`alter database ${name} set datestyle = 'SQL, DMY'`)
+  await migrate(url, 'up')
+  for (const { appliedAt } of await migrationStatus(url))
+    t.ok(Math.abs(appliedAt!.getTime() - Date.now()) < 60_000)
+  const { app } = await testReplica(t, url)
+  t.equal((await app.inject('/readyz')).statusCode, 200)
 })
 
 test('one that waits for another says so, and fails when its connection is lost', async (t) => {
