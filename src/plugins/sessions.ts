@@ -21,8 +21,10 @@ declare module 'fastify' {
   interface FastifyReply {
     /** Signs in under a new session id; the one before, if any, ends. `issuer`: where the person signed in. */
     startSession(userId: string, issuer: string, idToken?: string): Promise<void>
-    /** Ends this session, or every one of the person's; returns where the person had signed in. */
-    endSession(everywhere: boolean): Promise<{ issuer: string; idToken?: string } | undefined>
+    /** Ends this session, or every one of the person's; returns where the person had signed in, unless it had ended before. */
+    endSession(
+      everywhere: boolean,
+    ): Promise<{ issuer: string | null; idToken?: string } | undefined>
   }
 }
 
@@ -83,7 +85,7 @@ export default fp(
       })
       // Not before: with the database away the session goes on, and so must the way to end it.
       this.clearCookie(NAME)
-      if (!ended?.issuer) return undefined
+      if (!ended) return undefined
       const { issuer, id_token_sealed } = ended
       const idToken = id_token_sealed && unseal(keys, hash!.toString('hex'), id_token_sealed)
       return idToken ? { issuer, idToken } : { issuer }

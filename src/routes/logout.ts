@@ -23,7 +23,11 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       const ended = await reply.endSession(body.all === 'all')
       const return_to = safeReturnTo(body.return_to)
       const next = return_to === '/' ? '/' : signInAgain(return_to)
-      const provider = config.oidcProviders.find(({ issuer }) => issuer === ended?.issuer)
+      const { oidcProviders } = config
+      // Pressed twice, or of a session that ended elsewhere: where there is one provider, its own goes on.
+      const provider = oidcProviders.find(({ issuer }) =>
+        ended ? issuer === ended.issuer : oidcProviders.length === 1,
+      )
       const url = provider && (await app.oidc.endSessionUrl(provider.issuer, ended?.idToken))
       if (!url) return reply.seeOther(next)
       // Through a page of ours: browsers hold a form to our own origin, through every redirect (CSP3 §6.4.2).

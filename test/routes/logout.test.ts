@@ -115,6 +115,21 @@ test('a provider that is away does not keep anybody signed in here', async (t) =
   t.equal((await person.get('/agents')).statusCode, 303)
 })
 
+test('pressed twice, or for a session that ended elsewhere, Sign out leads to the one provider all the same', async (t) => {
+  const person = await signedIn('alice')
+  const held = new Map(person.cookies)
+  for (const times of ['once', 'twice']) {
+    // The second press hangs up on the first answer, and on its cookies.
+    person.cookies.clear()
+    for (const [name, value] of held) person.cookies.set(name, value)
+    const out = await person.submit('/logout', {})
+    t.match(out, { statusCode: 303, headers: { location: `${ISSUER}/signed-out` } }, times)
+  }
+  const page = await person.get('/signed-out')
+  const back = await idp.signOut(forward(page)!, person.there)
+  t.equal((await person.get(back.slice(ISSUER.length))).headers.location, `${ISSUER}/`)
+})
+
 test('a session from before providers, or of one that is gone, ends all the same', async (t) => {
   for (const issuer of [null, 'https://gone.example']) {
     const person = await signedIn('bob')
