@@ -60,7 +60,9 @@ const EVENTS: Record<string, string> = {
   'registration.revoked': 'All access was ended',
 }
 
-/** An event of the audit trail, as its person would say it. */
-export function agentEvent(event: string): string {
+/** An event of the audit trail, as its person would say it. `issuer`: a provider's, of a claim that it made for them. */
+export function agentEvent(event: string, issuer: string | null): string {
+  if (event === 'claim.confirmed' && issuer !== null)
+    return 'Its provider linked it to your account'
   return EVENTS[event] ?? event
 }

@@ -81,6 +81,8 @@ interface HistoryEntry {
   event: string
   occurred_at: Date
   address: string | null
+  /** Of a claim: the provider that made it instead of the person. */
+  issuer: string | null
 }
 
 /** The latest first; nothing of other people, whom the agent may have asked before. */
@@ -92,7 +94,12 @@ export async function listHistory(
 ): Promise<HistoryEntry[]> {
   return await db
     .selectFrom('audit_events')
-    .select(['event', 'occurred_at', 'address'])
+    .select([
+      'event',
+      'occurred_at',
+      'address',
+      sql<string | null>`details->>'issuer'`.as('issuer'),
+    ])
     .where('registration_id', '=', registrationId)
     .where((where) => where.or([where('user_id', 'is', null), where('user_id', '=', userId)]))
     .orderBy('id', 'desc')

@@ -49,8 +49,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const [agent] = await listLinkedAgents(db, person.user_id, { id, limit: 1 })
     if (!agent) throw noSuchAgent()
     const events = (await listHistory(db, id, person.user_id, MOST_EVENTS)).map(
-      ({ event, occurred_at, address }) => {
-        return { what: agentEvent(event), at: moment(occurred_at), address }
+      ({ event, issuer, occurred_at, address }) => {
+        return { what: agentEvent(event, issuer), at: moment(occurred_at), address }
       },
     )
     const more = events.length === MOST_EVENTS

@@ -4,8 +4,8 @@ import { isoSeconds } from '../../src/domain/tokens.js'
 import { agentEvent, agentKind, ago, duration, host, moment, when } from '../../src/domain/words.js'
 
 t.test('what happened to an agent is told in words', async (t) => {
-  t.equal(agentEvent('claim.confirmed'), 'You confirmed')
-  t.equal(agentEvent('new.event'), 'new.event', 'one without words yet keeps its name')
+  t.equal(agentEvent('claim.confirmed', null), 'You confirmed')
+  t.equal(agentEvent('new.event', null), 'new.event', 'one without words yet keeps its name')
 })
 
 t.test('numbers and times are put into words', async (t) => {

@@ -164,6 +164,17 @@ test('PRF-24: revoking a provider’s agent takes its delegation along', async (
   t.match((await history(frank, clean.registration_id)).body, /Agent of <bdi>Agents &amp;[^]*Ended/)
 })
 
+test('a history says who linked the agent: the person, or its provider', async (t) => {
+  const olga = await Person.signedIn(app, 'olga@example.com')
+  await confirm(olga, (await present(app, P.idJag(someone('olga')))).json().claim)
+  const { registration_id, claim_token } = await registerAnonymous(app)
+  const { status } = (await claimWith(app, claim_token, P.idJag(someone('olga')))).json()
+  t.equal(status, 'claimed')
+  const { body } = await history(olga, registration_id)
+  t.match(body, 'Its provider linked it to your account')
+  t.notMatch(body, 'You confirmed', 'they did nothing')
+})
+
 test('what a provider linked before its person came waits for them', async (t) => {
   const { registration_id } = (await present(app, P.idJag(someone('grace')))).json()
   const grace = await Person.signedIn(app, 'grace@example.com')
