@@ -21,7 +21,9 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     { schema: { body: SignOutBody }, preHandler: app.csrfProtection },
     async ({ body }, reply) => {
       const ended = await reply.endSession(body.all === 'all')
-      const return_to = safeReturnTo(body.return_to)
+      // Nobody knows whose the others are: signed in again, the person finds the button there.
+      const undone = body.all === 'all' && !ended
+      const return_to = undone ? '/agents' : safeReturnTo(body.return_to)
       const next = return_to === '/' ? '/' : signInAgain(return_to)
       const { oidcProviders } = config
       // Pressed twice, or of a session that ended elsewhere: where there is one provider, its own goes on.

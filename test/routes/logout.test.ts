@@ -1,5 +1,6 @@
 /** Signing out: here, everywhere, and at the provider (OpenID Connect RP-Initiated Logout 1.0). */
 import { t, test } from 'tap'
+import { hashSecret } from '../../src/domain/secrets.js'
 import {
   ISSUER,
   linkToken,
@@ -171,6 +172,17 @@ test('sign out everywhere ends every session of the person at once, on all repli
   )
   t.ok(rows[0].details.sessions >= 2)
   t.equal((await stranger.submit('/logout', { all: 'yes' })).statusCode, 400)
+})
+
+test('sign out everywhere with a session that is gone ends nothing, and asks to sign in first', async (t) => {
+  const [laptop, phone] = [await signedIn('alice'), await signedIn('alice')]
+  const session = hashSecret(laptop.cookies.get('__Host-registrar-session')!)
+  await pool.query('delete from sessions where id_hash = $1', [session])
+  await laptop.submit('/logout', { all: 'all' })
+  t.equal((await phone.get('/agents')).statusCode, 200, 'nobody knows whose')
+  const back = await idp.signOut(forward(await laptop.get('/signed-out'))!, laptop.there)
+  const next = await laptop.get(back.slice(ISSUER.length))
+  t.match(next.headers.location, '/login?return_to=%2Fagents')
 })
 
 test('WEB-03: a sign-out wants the page’s token, and leads only to our own pages', async (t) => {
