@@ -100,7 +100,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const [agent] = await listLinkedAgents(db, user_id, { id: ended, limit: 1 })
     if (!agent) return undefined
     const { provider, linked, from, ended: end } = inWords(agent, now)
-    const which = `${provider ? `of \u2068${provider.name}\u2069` : 'linked with a code'} ${linked.ago}, asked from ${from},`
+    const which = `${provider ? `of \u2068${provider.name}\u2069 linked` : 'linked with a code'} ${linked.ago}, asked from ${from},`
     if (end) return `Done: the agent ${which} can do nothing any more.`
     return `Not done yet: the agent ${which} was not revoked. If you still want that, press Revoke.`
   }

@@ -213,7 +213,10 @@ test('after a revocation the page says what is so, whatever its address claims',
 
   await heidi.get('/agents')
   const of = await heidi.follow(heidi.submit(REVOKE, { registration_id: stepUp.registration_id }))
-  t.match(notice(of.body), /^Done: the agent of \u2068Agents &amp; [^]*\u2069 just now, asked from/)
+  t.match(
+    notice(of.body),
+    /^Done: the agent of \u2068Agents &amp; [^]*\u2069 linked just now, asked/,
+  )
   const all = await heidi.follow(heidi.submit(REVOKE, { all: 'all' }))
   t.equal(notice(all.body), 'Done: no agent acts for you any more.')
   for (const ended of ['', '<script>', 'a b', 'x'.repeat(65)])
