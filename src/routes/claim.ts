@@ -43,7 +43,10 @@ const claimed = () =>
 type Reason = StartReason | AssertionClaimReason
 
 const REFUSALS: Record<Reason, () => OAuthError> = {
-  unknown: () => new OAuthError(401, 'invalid_claim_token', 'This claim token is not known here.'),
+  unknown: () =>
+    new OAuthError(401, 'invalid_claim_token', 'This claim token is not known here.', {
+      'www-authenticate': 'AgentAuth error="invalid_claim_token"',
+    }),
   claimed,
   claimed_or_in_flight: claimed,
   over: () => new OAuthError(410, 'claim_expired', 'This registration has ended. Register again.'),

@@ -120,6 +120,8 @@ test('POST /agent/identity/claim', async (t) => {
       const answer = await claim({ claim_token: wrong, login_hint: ALICE })
       t.equal(answer.statusCode, 401, JSON.stringify(wrong))
       t.match(answer.json(), { error: 'invalid_claim_token', message: /not known/ })
+      // RFC 9110 §15.5.2: no 401 is without a challenge.
+      t.equal(answer.headers['www-authenticate'], 'AgentAuth error="invalid_claim_token"')
     }
   })
 
