@@ -143,9 +143,9 @@ function reasonOf(thrown: unknown): string | undefined {
 /** Names the member at fault by the schema's own words; values and unknown names are not repeated. */
 function validationText(faults: NonNullable<FastifyError['validation']>): string {
   const fault = faults[0]
-  const missing = fault?.params.missingProperty
+  const { missingProperty: missing, tag } = fault?.params ?? {}
   if (typeof missing === 'string') return `${missing} is required.`
-  const member = fault?.instancePath.slice(1).split('/')[0]
+  const member = tag ?? fault?.instancePath.slice(1).split('/')[0]
   return member
     ? `${member} is not valid.`
     : 'The request body must be an object of the documented form.'

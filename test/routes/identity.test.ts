@@ -189,6 +189,8 @@ test('POST /agent/identity', async (t) => {
       t.equal(answer.json().error, 'invalid_request', JSON.stringify(body))
       t.equal(answer.json().message, answer.json().error_description)
     }
+    for (const type of [null, 1, 'Anonymous', 'verified_email'])
+      t.match((await postJson(app, IDENTITY, { type })).json(), { message: 'type is not valid.' })
   })
 
   t.test(
