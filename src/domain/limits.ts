@@ -11,6 +11,8 @@ export const LIMITS = {
   identity_assertion: 1000,
   service_auth_per_ip: 20,
   service_auth: 1000,
+  /** Ceremonies that are started or renewed with a claim token. */
+  claims_per_ip: 60,
   /** Started or renewed for one hinted address. */
   ceremonies_per_hint: 5,
   /** Of the development sign-in every try, of a provider's the failed ones. */

@@ -15,7 +15,7 @@ declare module 'fastify' {
      * Counts one more, or throws 429. `_per_ip` counts by the request's network, others by `key`. With `db` a
      * transaction, its rollback takes the count back.
      */
-    limit(name: LimitName, of?: { key: string; db: Database }): Promise<void>
+    limit(name: LimitName, of?: { key?: string; db: Database }): Promise<void>
     /** Throws 429 where `limit` would, and counts nothing: before work of which only failures count. */
     requireBudget(name: LimitName): Promise<void>
   }

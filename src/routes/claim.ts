@@ -115,6 +115,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const { registration, claimant } = decision
     const tooMany = await ceremonies.refusal(tx, registration.id)
     if (tooMany) throw tooMany
+    // Or one registration could ask as many people as it likes.
+    await reply.limit('claims_per_ip', { db: tx })
     // Also for the last hint, which was not given again.
     await ceremonies.count(claimant, reply, tx)
     const answer = await initiate(tx, registration, claimant, reply.request.address, state!.now)

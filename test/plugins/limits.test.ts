@@ -236,6 +236,27 @@ test('CIBA-03: a renewal counts for the hint it ends up with, given again or not
   t.same(await counts(pool), { [`${key}alice@example.com`]: 2, [`${key}bob@example.com`]: 1 })
 })
 
+test('10027-05: one registration cannot ask everybody: its ceremonies are limited by address too', async (t) => {
+  const P = await testProvider(t)
+  await P.trust(pool)
+  await Person.signedIn(await replica({}), 'alice@example.com')
+  const app = await replica({ claims_per_ip: 2, ceremonies_per_hint: 1 })
+  const [here, there] = [from(app, HERE), from(app, THERE)]
+  const { claim_token } = await agents.registerAnonymous(app)
+  const ask = (at: agents.Sender, name: string) =>
+    renew(at, claim_token, { login_hint: `${name}@example.com` })
+  tells(t, await ask(here, 'a'), ['claims-ip', 2], 1)
+  isLimited(t, await ask(here, 'a'), ['ceremonies-hint', 1])
+  t.equal((await renew(here, 'clm_x')).statusCode, 401, 'what is refused is not counted')
+  tells(t, await ask(here, 'b'), ['claims-ip', 2], 0)
+  isLimited(t, await ask(here, 'c'), ['claims-ip', 2])
+  const stepUp = (await present(app, P.idJag(someone('alice')))).json()
+  isLimited(t, await renew(here, stepUp.claim_token), ['claims-ip', 2])
+  t.equal((await ask(there, 'c')).statusCode, 200, 'its agent is elsewhere by now')
+  const names = { 'ceremonies_per_hint a@example.com': 1, [`claims_per_ip ${HERE}`]: 2 }
+  t.match(await counts(pool), names)
+})
+
 test('a step-up, whose person a provider named, is not in the way of that limit', async (t) => {
   const P = await testProvider(t)
   await P.trust(pool)
