@@ -175,6 +175,13 @@ test('WEB-04: whoever fetches a link to look into it, with a session or without,
   t.same(await state(), before)
 })
 
+test('B66: what a sibling host calls almost as we call the session ends none', async (t) => {
+  const grace = await Person.signedIn(app, 'grace@example.com')
+  // Chromium takes it from any host of the domain: to it the name does not begin with `__Host-`.
+  const cookie = `\u00a0__Host-registrar-session=x; ${grace.cookieHeader()}`
+  t.equal((await grace.get('/agents', { cookie })).statusCode, 200)
+})
+
 test('CIBA-02, SEC-07: a hint is not looked up, so neither answer nor time can tell who has an account', async (t) => {
   await pool.query('alter table users rename to mislaid')
   const answers = []

@@ -30,8 +30,11 @@ declare module 'fastify' {
 
 /** `__Host-`: no other host, not even a sibling, can set it (RFC 6265bis §4.1.3.2). */
 const NAME = '__Host-registrar-session'
-/** Of two one is a stranger's, and which comes first is the stranger's choice: neither counts. */
-const NAMED = new RegExp(`(?:^|;)\\s*${NAME}=`, 'g')
+/**
+ * Of two one is a stranger's, and which comes first is the stranger's choice: neither counts. Behind other white space it
+ * is another name, which siblings can set.
+ */
+const NAMED = new RegExp(`(?:^|;)[ \\t]*${NAME}=`, 'g')
 
 export default fp(
   async (app) => {
