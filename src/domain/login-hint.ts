@@ -7,6 +7,9 @@ export interface LoginHint {
   value: string
 }
 
+/** Of a top-level domain. */
+const MOST_SHOWN = 8
+
 /** Dot-atom of RFC 5322 §3.2.3, opened to letters of any script (RFC 6531); no quotes, no comments. */
 const LOCAL_PART =
   /^[\p{L}\p{N}\p{M}!#$%&'*+/=?^_`{|}~-]+(\.[\p{L}\p{N}\p{M}!#$%&'*+/=?^_`{|}~-]+)*$/u
@@ -53,9 +56,12 @@ export function shownEmail(email: string): string {
   return shown === '' ? email : `${local}@${shown}`
 }
 
-/** Enough to recognise one's own address, too little to learn another's: `a•••@e•••.com`. */
+/**
+ * Enough to recognise one's own address, too little to learn another's: `a•••@e•••.com`. The agent chose it: what could
+ * hold a sentence is no top-level domain to be shown.
+ */
 export function maskEmail(email: string): string {
   const [local = '', domain = ''] = shownEmail(email).split('@')
-  const dot = domain.lastIndexOf('.')
-  return `${[...local][0]}•••@${[...domain][0]}•••${domain.slice(dot)}`
+  const top = domain.slice(domain.lastIndexOf('.') + 1)
+  return `${[...local][0]}•••@${[...domain][0]}•••.${top.length > MOST_SHOWN ? '•••' : top}`
 }

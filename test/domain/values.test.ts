@@ -84,6 +84,9 @@ t.test('PRF-28: a masked address tells little', async (t) => {
   t.equal(maskEmail('a@example.co.uk'), 'a•••@e•••.uk')
   t.equal(maskEmail('𝒜lice@xn--bcher-kva.example'), '𝒜•••@b•••.example')
   t.equal(maskEmail('a@xn--e1afmkfd.xn--p1ai'), 'a•••@п•••.рф')
+  // The agent wrote it, and may have something to say.
+  t.equal(maskEmail('a@b.call-1-800-555-0199'), 'a•••@b•••.•••')
+  t.equal(maskEmail(canonicalEmail('a@b.您的账户已被锁定请立即拨打一二三')!), 'a•••@b•••.•••')
 })
 
 t.test('an address is shown as its person writes it', async (t) => {
