@@ -57,6 +57,7 @@ export default fp(
     const redirect_uri = `${config.ISSUER}/login/callback`
     const after = `${config.ISSUER}/logout/callback`
     const known = new Map<string, { server: client.Configuration; readAt: number }>()
+    const reading = new Map<string, Promise<client.Configuration>>()
 
     app.decorate('oidc', {
       begin: (provider, request) => outcome(() => begin(provider, request)),
@@ -123,14 +124,25 @@ export default fp(
       // Taken off the list while a sign-in, or a session, was under way.
       if (!provider) throw new SignInError('not_ours')
       try {
+        if (!reading.has(issuer)) reading.set(issuer, read(provider))
+        return await reading.get(issuer)!
+      } catch (error) {
+        if (before) return before.server
+        throw error
+      }
+    }
+
+    /** One at a time, however many wait for it: anybody can ask to sign in. */
+    async function read(provider: OidcProvider): Promise<client.Configuration> {
+      const { issuer } = provider
+      try {
         const server = await discoverProvider(provider, config, (url, options) =>
           app.call('oidc', url, () => fetch(url, options as RequestInit)),
         )
         known.set(issuer, { server, readAt: performance.now() })
         return server
-      } catch (error) {
-        if (before) return before.server
-        throw error
+      } finally {
+        reading.delete(issuer)
       }
     }
   },

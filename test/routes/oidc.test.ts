@@ -338,3 +338,11 @@ test('only form posts sign out; other methods and bodies are refused', async (t)
 function claimPath(token: string): string {
   return `/claim?claim_attempt_token=${token}`
 }
+
+test('of many who come at once one asks the provider what it is', async (t) => {
+  const { app: fresh } = await testReplica(t, config.DATABASE_URL!, idp.env)
+  const asked = idp.requests.length
+  const answers = await Promise.all(Array.from({ length: 20 }, () => fresh.inject('/login')))
+  t.ok(answers.every(({ statusCode }) => statusCode === 303))
+  t.same(idp.requests.slice(asked), ['/.well-known/openid-configuration'])
+})
