@@ -96,14 +96,20 @@ test('WEB-05, WEB-06, WEB-07, 9700-04, 9700-05, 9700-09, B65: every page, errors
 })
 
 test('HTTP-06: who asks in the address bar for what only answers forms is told in words', async (t) => {
-  for (const url of [COMPLETE, '/agents/revoke', '/logout'])
-    for (const method of ['GET', 'HEAD'] as const) {
-      const { statusCode, headers, body } = await app.inject({ method, url: `${url}?x=1` })
-      t.match({ statusCode, ...headers }, { statusCode: 405, allow: 'OPTIONS, POST' }, url)
-      t.match(headers['content-type'], /^text\/html/)
-      t.match(headers['content-security-policy'], /default-src 'none'/)
-      if (method === 'GET') t.match(body, /only answers a form.+to your agents/s)
-    }
+  const tenant = await testReplica(t, config.DATABASE_URL!, { ISSUER: `${ISSUER}/tenant` })
+  for (const { at, below } of [
+    { at: app, below: '' },
+    { at: tenant.app, below: '/tenant' },
+  ])
+    for (const url of [COMPLETE, '/agents/revoke', '/logout'].map((path) => below + path))
+      for (const method of ['GET', 'HEAD'] as const) {
+        const { statusCode, headers, body } = await at.inject({ method, url: `${url}?x=1` })
+        t.match({ statusCode, ...headers }, { statusCode: 405, allow: 'OPTIONS, POST' }, url)
+        t.match(headers['content-type'], /^text\/html/)
+        t.match(headers['content-security-policy'], /default-src 'none'/)
+        if (method === 'GET') t.match(body, /only answers a form.+to your agents/s)
+      }
+  t.equal((await tenant.app.inject('/tenant/tenant/logout')).statusCode, 404)
   const { headers, body } = await app.inject({ method: 'OPTIONS', url: COMPLETE })
   t.match({ allow: headers.allow, body }, { allow: 'OPTIONS, POST', body: '' })
 })

@@ -47,9 +47,9 @@ export default fp(
     })
 
     // Who presses Enter in the address bar where a form was answered asks for its address.
-    app.addHook('onRoute', ({ method, url }) => {
+    app.addHook('onRoute', ({ method, url, routePath }) => {
       if (method !== 'POST' || app.hasRoute({ method: 'GET', url })) return
-      app.get(url, { config: { refusesMethod: true } }, async () => {
+      app.get(routePath, { config: { refusesMethod: true } }, async () => {
         throw methodNotAllowed('OPTIONS, POST')
       })
     })
