@@ -35,10 +35,9 @@ export interface VerifiedIdJag extends idJags.IdJag {
   jwt: Jwt
 }
 
+/** The user whom it is clearly for, or who has to confirm. */
 type Resolution =
-  | { kind: 'clean'; user_id: string }
-  | { kind: 'confirm'; claimant: Claimant }
-  | { kind: 'refused'; error: OAuthError }
+  { kind: 'clean'; user_id: string } | { kind: 'confirm'; claimant: Claimant } | OAuthError
 
 const refusal = (error: string, description: string) => () => badRequest(error, description)
 
@@ -115,7 +114,7 @@ export default fp(
         { maxAuthAgeSeconds: maxAge, skewSeconds: config.CLOCK_SKEW_SECONDS },
         new Date(),
       )
-      if (!checked.ok) return refused(vouchedRefusal(checked.reason))
+      if (!checked.ok) return vouchedRefusal(checked.reason)
       const { vouched } = checked
       const delegation = await findDelegation(tx, { issuer, subject })
       if (delegation && !delegation.set_aside_at)
@@ -160,15 +159,13 @@ export default fp(
     ): Promise<Resolution> {
       switch (config.IDENTITY_ASSERTION_FIRST_CONTACT) {
         case 'refuse':
-          return refused(
-            new OAuthError(
-              403,
-              'access_denied',
-              'Only people who have an account here may use agents.',
-            ),
+          return new OAuthError(
+            403,
+            'access_denied',
+            'Only people who have an account here may use agents.',
           )
         case 'confirm':
-          if (vouched.email === null) return refused(vouchedRefusal('nothing_verified'))
+          if (vouched.email === null) return vouchedRefusal('nothing_verified')
           return { kind: 'confirm', claimant: hinted({ kind: 'email', value: vouched.email }) }
         case 'provision': {
           const user_id = newId('user_')
@@ -193,7 +190,3 @@ export default fp(
   },
   { name: 'id-jags', dependencies: ['database', 'limits', 'providers'] },
 )
-
-function refused(error: OAuthError): Resolution {
-  return { kind: 'refused', error }
-}

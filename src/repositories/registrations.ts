@@ -36,15 +36,6 @@ export function lastSignIn(issuers: string[]): RawBuilder<Account | null> {
     order by used.last_seen_at desc, used.issuer, used.subject limit 1)`
 }
 
-type FoundRegistration = Registration & { sign_in: Account | null; now: Date }
-
-export async function findRegistration(
-  db: Database,
-  id: string,
-): Promise<FoundRegistration | undefined> {
-  return (await findRegistrations(db, [id], []))[0]
-}
-
 /**
  * In the order of their ids, with the user's verified email and account at one of these issuers, and the database's
  * clock. Fails where nothing can be written: what it leads to may be written after the answer.
@@ -53,7 +44,7 @@ export async function findRegistrations(
   db: Database,
   ids: string[],
   signInIssuers: string[],
-): Promise<(FoundRegistration | undefined)[]> {
+): Promise<((Registration & { sign_in: Account | null; now: Date }) | undefined)[]> {
   const rows = await db
     .selectFrom('registrations')
     .leftJoin('users', 'users.id', 'registrations.user_id')

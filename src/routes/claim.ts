@@ -1,5 +1,6 @@
 /** POST /agent/identity/claim: a ceremony is started or renewed, or replaced by a provider's assertion (PROTOCOL §6). */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import type { Static } from '@sinclair/typebox'
 import type { FastifyReply } from 'fastify'
 import {
   decideAssertionClaim,
@@ -7,7 +8,7 @@ import {
   type AssertionClaimReason,
   type StartReason,
 } from '../domain/claim.js'
-import type { CeremonyBlock, Claimant } from '../domain/ceremony.js'
+import type { Claimant } from '../domain/ceremony.js'
 import { classifyLoginHint, type LoginHint } from '../domain/login-hint.js'
 import type { Registration } from '../domain/registration.js'
 import { hashSecret } from '../domain/secrets.js'
@@ -27,7 +28,7 @@ import {
   lockByClaimToken,
   type ClaimState,
 } from '../repositories/claim-tokens.js'
-import { claimRegistration, findRegistration } from '../repositories/registrations.js'
+import { claimRegistration } from '../repositories/registrations.js'
 import { attachSubject } from '../repositories/subject-registrations.js'
 import type { DatabaseTransaction } from '../repositories/tables.js'
 import { JSON_BODY_LIMIT } from '../schemas/ceremony.js'
@@ -55,18 +56,7 @@ const REFUSALS: Record<Reason, () => OAuthError> = {
     badRequest('invalid_login_hint', 'The provider named the person: the hint cannot be changed.'),
 }
 
-interface Initiated {
-  registration_id: string
-  claim_attempt_id: string
-  status: 'initiated'
-  expires_at: string
-  claim_attempt: CeremonyBlock
-}
-
-type Claimed =
-  | { kind: 'claimed'; registration: Registration }
-  | { kind: 'initiated'; answer: Initiated }
-  | { kind: 'refused'; error: OAuthError }
+type Answer = Static<typeof ClaimAnswer>
 
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { config, db, keys, ceremonies } = app
@@ -103,7 +93,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     tokenHash: Buffer,
     given: LoginHint | undefined,
     reply: FastifyReply,
-  ): Promise<{ ok: true; answer: Initiated } | { ok: false; reason: StartReason }> {
+  ): Promise<{ ok: true; answer: Answer } | { ok: false; reason: StartReason }> {
     await lockByClaimToken(tx, tokenHash)
     const state = await findByClaimToken(tx, tokenHash)
     const decision = decideStart(
@@ -129,7 +119,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     claimant: Claimant,
     address: string,
     now: Date,
-  ): Promise<Initiated> {
+  ): Promise<Answer> {
     const left = Math.max(1, Math.floor((claim_expires_at!.getTime() - now.getTime()) / 1000))
     const { attempt, block } = ceremonies.mint(claimant, address, left)
     const { expires_at } = await startAttempt(tx, registration_id, attempt)
@@ -147,20 +137,9 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const before = decide(await findByClaimToken(db, tokenHash))
     if (!before.ok) throw await refusal(before.reason, reply)
     const verified = await app.verifyIdJag(idJag, reply)
-    const outcome = await inTurn(tokenHash, (tx) => claimAs(tx, tokenHash, verified, reply))
-    switch (outcome.kind) {
-      case 'refused':
-        throw outcome.error
-      case 'initiated':
-        return outcome.answer
-      case 'claimed':
-        return {
-          registration_id: outcome.registration.id,
-          registration_type: 'identity_assertion',
-          status: 'claimed' as const,
-          ...keys.identityAssertion(outcome.registration),
-        }
-    }
+    const answer = await inTurn(tokenHash, (tx) => claimAs(tx, tokenHash, verified, reply))
+    if (answer instanceof OAuthError) throw answer
+    return answer
   }
 
   async function refusal(reason: Reason, reply: FastifyReply): Promise<OAuthError> {
@@ -174,37 +153,35 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     return decideAssertionClaim(registration, attempt, config.USER_CODE_MAX_TRIES, now)
   }
 
+  /** What is refused is returned and not thrown: the assertion stays spent. */
   async function claimAs(
     tx: DatabaseTransaction,
     tokenHash: Buffer,
     verified: VerifiedIdJag,
     reply: FastifyReply,
-  ): Promise<Claimed> {
+  ): Promise<Answer | OAuthError> {
     const { address } = reply.request
     const { issuer } = verified.issuer
     const replayed = await app.spendIdJag(tx, verified)
-    if (replayed) return { kind: 'refused', error: replayed }
+    if (replayed) return replayed
     await lockByClaimToken(tx, tokenHash)
     // Before an account is made that nobody's agent is for.
     const state = await findByClaimToken(tx, tokenHash)
     const decision = decide(state)
-    if (!decision.ok) return { kind: 'refused', error: refusalFor(REFUSALS, decision.reason) }
+    if (!decision.ok) return refusalFor(REFUSALS, decision.reason)
     const { registration } = decision
     const { id, registration_type } = registration
     const resolution = await app.resolveIdJag(tx, verified, address)
-    if (resolution.kind === 'refused') return resolution
+    if (resolution instanceof OAuthError) return resolution
     const details = { issuer, registration_type }
     if (resolution.kind === 'confirm') {
-      const error = await ceremonies.refusal(tx, id)
-      if (error) return { kind: 'refused', error }
+      const tooMany = await ceremonies.refusal(tx, id)
+      if (tooMany) return tooMany
       await ceremonies.count(resolution.claimant, reply, tx)
     }
     await attachSubject(tx, id, { issuer, subject: verified.subject }, verified.scopes)
-    if (resolution.kind === 'confirm') {
-      const { claimant } = resolution
-      const answer = await initiate(tx, registration, claimant, address, state!.now)
-      return { kind: 'initiated', answer }
-    }
+    if (resolution.kind === 'confirm')
+      return await initiate(tx, registration, resolution.claimant, address, state!.now)
     const { user_id } = resolution
     await claimRegistration(tx, id, user_id)
     await recordAudit(
@@ -212,7 +189,13 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       { event: 'claim.confirmed', registration_id: id, user_id, address, details },
       { event: 'assertion.issued', registration_id: id, address },
     )
-    return { kind: 'claimed', registration: (await findRegistration(tx, id))! }
+    const bound = (await findByClaimToken(tx, tokenHash))!.registration
+    return {
+      registration_id: id,
+      registration_type: 'identity_assertion',
+      status: 'claimed',
+      ...keys.identityAssertion(bound),
+    }
   }
 }
 export default plugin

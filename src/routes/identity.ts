@@ -1,12 +1,12 @@
 /** POST /agent/identity: an agent registers (PROTOCOL §5). */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply } from 'fastify'
-import { hinted, type CeremonyBlock } from '../domain/ceremony.js'
+import { hinted } from '../domain/ceremony.js'
 import { classifyLoginHint } from '../domain/login-hint.js'
 import { REGISTRATION_TYPES, type Registration } from '../domain/registration.js'
 import { grantableScopes } from '../domain/scope.js'
 import { hashSecret, newSecret, newSortedId } from '../domain/secrets.js'
-import { interactionRequired, invalidLoginHint, notEnabled, type OAuthError } from '../errors.js'
+import { interactionRequired, invalidLoginHint, notEnabled, OAuthError } from '../errors.js'
 import type { VerifiedIdJag } from '../plugins/id-jags.js'
 import { startAttempt } from '../repositories/claim-attempts.js'
 import { insertRegistrations, type NewRegistration } from '../repositories/new-registrations.js'
@@ -19,20 +19,6 @@ import {
 import type { DatabaseTransaction } from '../repositories/tables.js'
 import { JSON_BODY_LIMIT } from '../schemas/ceremony.js'
 import { IdentityAnswer, IdentityBody } from '../schemas/identity.js'
-
-interface PendingAnswer {
-  registration_id: string
-  registration_type: string
-  claim_url: string
-  claim_token: string
-  claim_token_expires: string
-  post_claim_scopes: string[]
-}
-
-type Presented =
-  | { kind: 'clean'; registration: Bound }
-  | { kind: 'step_up'; answer: PendingAnswer & { claim: CeremonyBlock } }
-  | { kind: 'refused'; error: OAuthError }
 
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { config, db, keys, ceremonies } = app
@@ -97,32 +83,27 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
 
   async function registerWithAssertion(idJag: string, reply: FastifyReply) {
     const verified = await app.verifyIdJag(idJag, reply)
-    const outcome = await app.transaction((tx) => present(tx, verified, reply))
-    switch (outcome.kind) {
-      case 'refused':
-        throw outcome.error
-      case 'step_up':
-        throw interactionRequired(outcome.answer)
-      case 'clean':
-        return {
-          registration_id: outcome.registration.id,
-          registration_type: 'identity_assertion',
-          ...keys.identityAssertion(outcome.registration),
-          scopes: grantableScopes(allScopes, outcome.registration.scopes),
-        }
+    const presented = await app.transaction((tx) => present(tx, verified, reply))
+    if (presented instanceof OAuthError) throw presented
+    return {
+      registration_id: presented.id,
+      registration_type: 'identity_assertion',
+      ...keys.identityAssertion(presented),
+      scopes: grantableScopes(allScopes, presented.scopes),
     }
   }
 
+  /** What is refused, a step-up too, is returned and not thrown: the assertion stays spent. */
   async function present(
     tx: DatabaseTransaction,
     verified: VerifiedIdJag,
     reply: FastifyReply,
-  ): Promise<Presented> {
+  ): Promise<Bound | OAuthError> {
     const { address } = reply.request
     const replayed = await app.spendIdJag(tx, verified)
-    if (replayed) return { kind: 'refused', error: replayed }
+    if (replayed) return replayed
     const resolution = await app.resolveIdJag(tx, verified, address)
-    if (resolution.kind === 'refused') return resolution
+    if (resolution instanceof OAuthError) return resolution
     const { subject, audience, scopes } = verified
     const { issuer } = verified.issuer
     const { row, claim_token } = newRegistration('identity_assertion', address)
@@ -130,12 +111,12 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const subjectRow = { ...created, issuer, subject, audience, scopes }
     if (resolution.kind === 'clean') {
       const { user_id } = resolution
-      return { kind: 'clean', registration: await bindSubject(tx, { ...subjectRow, user_id }) }
+      return await bindSubject(tx, { ...subjectRow, user_id })
     }
     // Before anything changes: what waits keeps its claim token when it cannot be renewed.
     const waiting = await findSubjectRegistration(tx, subjectRow)
-    const error = waiting ? await ceremonies.refusal(tx, waiting) : undefined
-    if (error) return { kind: 'refused', error }
+    const tooMany = waiting ? await ceremonies.refusal(tx, waiting) : undefined
+    if (tooMany) return tooMany
     const { id, claim_expires_at } = await awaitStepUp(tx, {
       ...subjectRow,
       claim_token_hash,
@@ -147,7 +128,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     await startAttempt(tx, id, ceremony.attempt)
     const granted = grantableScopes(allScopes, scopes)
     const answer = pendingAnswer({ id, registration_type }, claim_token, claim_expires_at, granted)
-    return { kind: 'step_up', answer: { ...answer, claim: ceremony.block } }
+    return interactionRequired({ ...answer, claim: ceremony.block })
   }
 
   function newRegistration<Type extends Registration['registration_type']>(
@@ -170,7 +151,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     claim_token: string,
     claim_expires_at: Date,
     post_claim_scopes: string[],
-  ): PendingAnswer {
+  ) {
     return {
       registration_id: id,
       registration_type,
