@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type pg from 'pg'
 import { test } from 'tap'
 import { decodeJwt } from 'jose'
+import { findRegistrations } from '../../src/repositories/registrations.js'
 import * as agents from '../fixtures/app.js'
 import { gated } from '../fixtures/away.js'
 import { testDatabase } from '../fixtures/database.js'
@@ -93,6 +94,14 @@ test('C31: while the rows of answers cannot be written, nobody gets another answ
     jtis.toSorted(),
     'the one that had its answer is told late',
   )
+})
+
+test('C34: where nothing can be written no registration is found: its row could not follow', async (t) => {
+  const { app } = await agents.testApp(t)
+  const { registration_id } = await agents.registerAnonymous(app)
+  const readOnly = app.db.transaction().setAccessMode('read only')
+  const found = readOnly.execute((tx) => findRegistrations(tx, [registration_id], []))
+  await t.rejects(found, { code: '25006' })
 })
 
 test('C39: a replica that stops leaves nothing untold', async (t) => {
