@@ -2,6 +2,7 @@
 import { sql, type RawBuilder } from 'kysely'
 import type { Database, DatabaseTransaction } from './tables.js'
 import type { Claimant } from '../domain/ceremony.js'
+import type { Attempt } from '../domain/registration.js'
 import { recordAudit, type AuditEntry } from './audit-events.js'
 import { dbNow, secondsFromNow } from './time.js'
 
@@ -13,6 +14,21 @@ export const ATTEMPT = [
   'attempt.declined_at',
   'attempt.confirmed_at',
 ] as const
+
+interface AttemptColumns {
+  attempt_id: string | null
+  expires_at: Date | null
+  wrong_codes: number | null
+  declined_at: Date | null
+  confirmed_at: Date | null
+}
+
+/** Takes the attempt out of a row that it was joined to; undefined where there was none. */
+export function takeAttempt<Row extends AttemptColumns>(row: Row) {
+  const { attempt_id: id, expires_at, wrong_codes, declined_at, confirmed_at, ...rest } = row
+  const attempt = { id, expires_at, wrong_codes, declined_at, confirmed_at } as Attempt
+  return { attempt: id === null ? undefined : attempt, rest }
+}
 
 /** Who may confirm it. */
 export const CLAIMANT = [

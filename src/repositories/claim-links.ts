@@ -2,7 +2,7 @@
 import { sql } from 'kysely'
 import type { Claimant } from '../domain/ceremony.js'
 import type { PageClaim } from '../domain/claim.js'
-import { ATTEMPT, CLAIMANT } from './claim-attempts.js'
+import { ATTEMPT, CLAIMANT, takeAttempt } from './claim-attempts.js'
 import { issuerActive, REGISTRATION } from './registrations.js'
 import type { Database, DatabaseTransaction } from './tables.js'
 import { dbNow } from './time.js'
@@ -47,22 +47,15 @@ export async function findClaimByLink(
     ])
     .executeTakeFirst()
   if (!row) return undefined
-  const { attempt_id, provider_name, pinned_email, now, ...rest } = row
-  const { expires_at, wrong_codes, declined_at, confirmed_at, superseded_at, ...more } = rest
-  const { requested_at, requested_from, user_code_mac, ...last } = more
-  const { login_hint_kind, login_hint, pinned_user_id, ...registration } = last
-  const state = {
-    id: attempt_id,
-    expires_at,
-    wrong_codes,
-    declined_at,
-    confirmed_at,
-    superseded_at,
-  }
+  const { attempt, rest } = takeAttempt(row)
+  const { superseded_at, requested_at, requested_from, user_code_mac, ...more } = rest
+  const { login_hint_kind, login_hint, pinned_user_id, ...others } = more
+  const { provider_name, pinned_email, now, ...registration } = others
   const claimant = { login_hint_kind, login_hint, pinned_user_id } as Claimant
+  const asked = { superseded_at, requested_at, requested_from, user_code_mac }
   return {
     registration,
-    attempt: { ...state, ...claimant, requested_at, requested_from, user_code_mac },
+    attempt: { ...attempt!, ...claimant, ...asked },
     expected_email: login_hint ?? pinned_email,
     provider:
       provider_name === null ? undefined : { name: provider_name, issuer: registration.issuer! },

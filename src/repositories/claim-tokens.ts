@@ -3,7 +3,7 @@ import { sql } from 'kysely'
 import type { Claimant } from '../domain/ceremony.js'
 import type { Attempt, Registration } from '../domain/registration.js'
 import type { Account } from '../domain/token-person.js'
-import { ATTEMPT, CLAIMANT } from './claim-attempts.js'
+import { ATTEMPT, CLAIMANT, takeAttempt } from './claim-attempts.js'
 import { issuerActive, lastSignIn, REGISTRATION } from './registrations.js'
 import type { Database, DatabaseTransaction } from './tables.js'
 import { dbNow, secondsFromNow } from './time.js'
@@ -44,15 +44,10 @@ export async function findByClaimToken(
     ])
     .executeTakeFirst()
   if (!row) return undefined
-  const { attempt_id: id, expires_at, wrong_codes, declined_at, confirmed_at, now, ...rest } = row
-  const { login_hint_kind, login_hint, pinned_user_id, ...registration } = rest
-  if (id === null) return { registration, attempt: undefined, claimant: undefined, now }
-  return {
-    registration,
-    attempt: { id, expires_at: expires_at!, wrong_codes: wrong_codes!, declined_at, confirmed_at },
-    claimant: { login_hint_kind, login_hint, pinned_user_id } as Claimant,
-    now,
-  }
+  const { attempt, rest } = takeAttempt(row)
+  const { login_hint_kind, login_hint, pinned_user_id, now, ...registration } = rest
+  const claimant = { login_hint_kind, login_hint, pinned_user_id } as Claimant
+  return { registration, attempt, claimant: attempt && claimant, now }
 }
 
 /** Serializes every change of a claim: who holds the row decides, and reads after this see what the last one left. */

@@ -1,7 +1,7 @@
 /** Registrations as operators look at them: a page of many, or all there is about one. */
 import { sql, type RawBuilder } from 'kysely'
-import type { Attempt, Status } from '../domain/registration.js'
-import { ATTEMPT } from './claim-attempts.js'
+import type { Status } from '../domain/registration.js'
+import { ATTEMPT, takeAttempt } from './claim-attempts.js'
 import type { Database, RegistrationType } from './tables.js'
 import { dbNow } from './time.js'
 
@@ -97,19 +97,9 @@ function selectListed(db: Database) {
 
 type Row = Awaited<ReturnType<ReturnType<typeof selectListed>['executeTakeFirstOrThrow']>>
 
-function withAttempt({
-  attempt_id: id,
-  expires_at,
-  wrong_codes,
-  declined_at,
-  confirmed_at,
-  now,
-  ...registration
-}: Row) {
-  const attempt: Attempt | undefined =
-    id === null
-      ? undefined
-      : { id, expires_at: expires_at!, wrong_codes: wrong_codes!, declined_at, confirmed_at }
+function withAttempt(row: Row) {
+  const { attempt, rest } = takeAttempt(row)
+  const { now, ...registration } = rest
   return { registration, attempt, now }
 }
 
