@@ -1,7 +1,7 @@
 /** Delegations from before their person ever signed in: set aside until that person says yes or no. */
 import { sql } from 'kysely'
 import { recordAudit } from './audit-events.js'
-import type { Subject } from './delegations.js'
+import { putDelegation, type Subject } from './delegations.js'
 import type { Database, DatabaseTransaction } from './tables.js'
 import { dbNow } from './time.js'
 
@@ -52,20 +52,14 @@ export async function listSetAside(
     .execute()
 }
 
-/** The user's own confirmation of one that was set aside. */
-export async function restoreDelegation(
+/** The user's own yes to a provider's subject, with a step-up or to one that was set aside. */
+export async function confirmDelegation(
   db: DatabaseTransaction,
   { issuer, subject }: Subject,
   user_id: string,
   address: string,
 ): Promise<void> {
-  await db
-    .updateTable('delegations')
-    .set({ set_aside_at: null })
-    .where('issuer', '=', issuer)
-    .where('subject', '=', subject)
-    .where('user_id', '=', user_id)
-    .execute()
+  await putDelegation(db, { issuer, subject }, user_id, address)
   await db
     .updateTable('registrations')
     // What was minted before the person came may be in other hands: the agent presents itself anew.
@@ -73,6 +67,6 @@ export async function restoreDelegation(
     .where('issuer', '=', issuer)
     .where('subject', '=', subject)
     .where('user_id', '=', user_id)
+    .where('set_aside_at', 'is not', null)
     .execute()
-  await recordAudit(db, { event: 'delegation.confirmed', user_id, address, details: { issuer } })
 }

@@ -16,8 +16,9 @@ import { duration } from '../domain/words.js'
 import { recordAudit } from '../repositories/audit-events.js'
 import * as attempts from '../repositories/claim-attempts.js'
 import { findClaimByLink, lockByLink, type LoadedClaim } from '../repositories/claim-links.js'
-import { lockSubject, putDelegation, subjectOf } from '../repositories/delegations.js'
+import { lockSubject, subjectOf } from '../repositories/delegations.js'
 import { claimRegistration } from '../repositories/registrations.js'
+import { confirmDelegation } from '../repositories/set-aside.js'
 import type { DatabaseTransaction } from '../repositories/tables.js'
 import { lockUser } from '../repositories/users.js'
 import { ClaimLink, CompleteBody } from '../schemas/pages.js'
@@ -155,7 +156,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const bound = present && (await claimRegistration(tx, registration.id, person.user_id))
     if (!bound) return { kind: 'refused', reason: 'registration_over', claim }
     await attempts.markAttempt(tx, attempt.id, 'confirmed_at')
-    if (subject) await putDelegation(tx, subject, person.user_id, address)
+    if (subject) await confirmDelegation(tx, subject, person.user_id, address)
     await recordAudit(tx, { event: 'claim.confirmed', ...of, details })
     return { kind: 'settled' }
   }

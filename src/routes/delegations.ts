@@ -5,7 +5,7 @@ import { loginPath, safeReturnTo } from '../domain/return-to.js'
 import { host, moment } from '../domain/words.js'
 import { invalidRequest } from '../errors.js'
 import { lockSubject, revokeSubject } from '../repositories/delegations.js'
-import { listSetAside, restoreDelegation } from '../repositories/set-aside.js'
+import { confirmDelegation, listSetAside } from '../repositories/set-aside.js'
 import { DelegationBody } from '../schemas/pages.js'
 
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
@@ -50,7 +50,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         const waiting = await listSetAside(tx, user_id)
         const theirs = waiting.some((row) => row.issuer === issuer && row.subject === subject)
         if (!theirs) return
-        if (decision === 'keep') await restoreDelegation(tx, { issuer, subject }, user_id, address)
+        if (decision === 'keep') await confirmDelegation(tx, { issuer, subject }, user_id, address)
         else
           await revokeSubject(
             tx,

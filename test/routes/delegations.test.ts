@@ -167,19 +167,27 @@ test('what the person removes is revoked for good, and its subject has to ask', 
   ])
 })
 
-test('one that is set aside can be confirmed by its own step-up too, which revives nothing', async (t) => {
-  const { identity_assertion, access_token } = await hijacked('dora')
+test('one that is set aside can be confirmed by its own step-up too, which revives no token', async (t) => {
+  const { identity_assertion, access_token, claimed } = await hijacked('dora')
   const dora = await Person.signedIn(app, 'dora@example.com')
   const answer = await present(app, P.idJag({ ...someone('dora'), email: 'other@example.com' }))
   isRefused(t, answer, 401, 'interaction_required', 'PRF-12')
   const { claim, claim_token } = answer.json()
   t.equal((await exchange(app, identity_assertion)).json().error, 'invalid_grant')
+  const waiting = 'can do nothing until you keep it'
+  t.match((await dora.get('/agents')).body, waiting)
   t.equal((await confirm(dora, claim)).statusCode, 303)
   t.match(await delegation('dora'), { set_aside_at: null })
   t.equal((await poll(app, claim_token)).statusCode, 200)
-  t.equal((await exchange(app, identity_assertion)).json().error, 'invalid_grant')
+  for (const assertion of [identity_assertion, claimed.identity_assertion])
+    t.equal((await exchange(app, assertion)).json().error, 'invalid_grant')
   t.same(await introspect(access_token), { active: false })
   t.equal((await dora.get('/delegations')).statusCode, 303, 'nothing waits any more')
+  t.notMatch(
+    (await dora.get('/agents')).body,
+    waiting,
+    'nor does another agent of the same subject',
+  )
 })
 
 test('each one waits for its own answer, whatever its name', async (t) => {
