@@ -168,7 +168,7 @@ test('what the person removes is revoked for good, and its subject has to ask', 
 })
 
 test('one that is set aside can be confirmed by its own step-up too, which revives no token', async (t) => {
-  const { identity_assertion, access_token, claimed } = await hijacked('dora')
+  const { identity_assertion, access_token, claimed, anonymous } = await hijacked('dora')
   const dora = await Person.signedIn(app, 'dora@example.com')
   const answer = await present(app, P.idJag({ ...someone('dora'), email: 'other@example.com' }))
   isRefused(t, answer, 401, 'interaction_required', 'PRF-12')
@@ -188,6 +188,8 @@ test('one that is set aside can be confirmed by its own step-up too, which reviv
     waiting,
     'nor does another agent of the same subject',
   )
+  const anew = await poll(app, anonymous.claim_token)
+  t.equal((await exchange(app, anew.json().identity_assertion)).statusCode, 200, 'kept')
 })
 
 test('each one waits for its own answer, whatever its name', async (t) => {
