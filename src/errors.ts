@@ -102,21 +102,22 @@ export const providerAway = () =>
 
 /** Fastify's own refusals → ours. Descriptions are fixed: the originals may quote the request. */
 const FRAMEWORK: Record<string, [status: number, error: string, description: string]> = {
-  FST_ERR_CTP_INVALID_MEDIA_TYPE: [
-    415,
-    'invalid_request',
-    'This content type is not accepted here.',
-  ],
   FST_ERR_CTP_BODY_TOO_LARGE: [413, 'invalid_request', 'The request body is too large.'],
   FST_ERR_CTP_INVALID_JSON_BODY: [400, 'invalid_request', 'The request body is not valid JSON.'],
   FST_ERR_CTP_EMPTY_JSON_BODY: [400, 'invalid_request', 'The request body is empty.'],
 }
 
-/** Any thrown thing, even nothing, → what the caller is told about it. */
-export function toOAuthError(thrown: unknown): OAuthError {
+/** Any thrown thing, even nothing, → what the caller is told about it. `accept`: the media type that is taken. */
+export function toOAuthError(thrown: unknown, accept?: string): OAuthError {
   if (thrown instanceof OAuthError) return thrown
   const error = (thrown ?? {}) as FastifyError
   if (error.validation) return invalidRequest(validationText(error.validation))
+  if (error.code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE')
+    return new OAuthError(
+      415,
+      'invalid_request',
+      `The content type must be ${accept ?? 'another'}.`,
+    )
   const known = FRAMEWORK[error.code]
   if (known) return new OAuthError(...known)
   if (error.statusCode && error.statusCode >= 400 && error.statusCode < 500)
@@ -174,7 +175,7 @@ export function jsonErrors(body: (told: OAuthError) => object, accept?: string) 
     _request: FastifyRequest,
     reply: FastifyReply,
   ): void => {
-    const told = toOAuthError(error)
+    const told = toOAuthError(error, accept)
     if (told.statusCode === 415 && accept) reply.header('accept', accept)
     // Said here too: no hook runs for a URL that cannot be decoded.
     reply.header('cache-control', 'no-store')
