@@ -37,7 +37,7 @@ async function run(options: Options): Promise<void> {
 /** RFC 9728 §5 leads from the API's 401 to the authorization server, RFC 8414 §3 to its endpoints. */
 async function discover({ issuer, api: given }: Options) {
   heading('Discover the authorization server from the API')
-  const guess = given ? new URL(RESOURCE_METADATA, safe(given)).href : issuer + RESOURCE_METADATA
+  const guess = new URL(RESOURCE_METADATA, safe(given ?? issuer)).href
   const api = given ?? `${stem(text(await metadata(guess, ['resource']), 'resource'))}/resource`
   const challenge = (await send('GET', api)).headers.get('www-authenticate') ?? ''
   const challenged = /\bresource_metadata="([^"]+)"/i.exec(challenge)?.[1]

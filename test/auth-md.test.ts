@@ -1,7 +1,9 @@
-/** An agent that knows nothing but /auth.md, and takes it to the letter. */
+/** An agent that knows nothing but /auth.md, and takes it to the letter; and the example agent. */
 import { test } from 'tap'
+import { freePort } from '../src/embedded.js'
 import { linkToken, testApp, testReplica } from './fixtures/app.js'
 import { Person } from './fixtures/person.js'
+import { start } from './fixtures/process.js'
 import { testProvider } from './fixtures/provider.js'
 
 const PERSON = 'user@example.com'
@@ -71,4 +73,14 @@ test('PRF-34: auth.md says nothing of what these settings do not have', async (t
     t.match(body, '| `api.read` | Read your data | no |', 'nothing before a person has confirmed')
     t.notMatch(body, /anonymous registration/)
   }
+})
+
+test('8414-01: the example agent finds an issuer that has a path', async (t) => {
+  const port = await freePort()
+  const issuer = `http://localhost:${port}/t1`
+  const { app } = await testApp(t, { ISSUER: issuer })
+  await app.listen({ port })
+  const { code, stdout } = await start(t, '../examples/agent', ['--issuer', issuer], {}).ended
+  t.match(stdout, /You may read this\./)
+  t.equal(code, 0)
 })
