@@ -21,6 +21,8 @@ export interface LinkedAgent {
   claimed_at: Date
   revoked_at: Date | null
   set_aside_at: Date | null
+  /** Its provider's link to the person waits as well, for their yes or no. */
+  link_set_aside: boolean
   claim_expires_at: Date | null
   claim_token_used_at: Date | null
   issuer_active: boolean
@@ -45,6 +47,9 @@ export async function listLinkedAgents(
   const askedFrom = sql<string | null>`coalesce((select requested_from from claim_attempts
     where claim_attempts.registration_id = registrations.id and confirmed_at is not null
     order by requested_at desc limit 1), created_from)`
+  const linkSetAside = sql<boolean>`(select true from delegations
+    where delegations.issuer = registrations.issuer and delegations.subject = registrations.subject
+      and delegations.user_id = registrations.user_id and delegations.set_aside_at is not null) is not null`
   const mayAct = sql`(revoked_at is null and (registrations.issuer is not null
     or claim_token_used_at is null or claim_token_used_at > ${usedSince ?? null}::timestamptz))`
   const rows = await db
@@ -63,6 +68,7 @@ export async function listLinkedAgents(
       'claimed_at',
       'revoked_at',
       'set_aside_at',
+      linkSetAside.as('link_set_aside'),
       'claim_expires_at',
       'claim_token_used_at',
       issuerActive.as('issuer_active'),

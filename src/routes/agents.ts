@@ -141,6 +141,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       from: agent.asked_from ?? 'an unknown address',
       ended: end && end <= now ? when(end, now) : undefined,
       set_aside: set_aside_at !== null,
+      link_set_aside: agent.link_set_aside,
       refused_provider: !agent.issuer_active,
     }
   }

@@ -192,6 +192,33 @@ test('one that is set aside can be confirmed by its own step-up too, which reviv
   t.equal((await exchange(app, anew.json().identity_assertion)).statusCode, 200, 'kept')
 })
 
+test('when one of two that wait is revoked, the other waits for its provider, and no link leads nowhere', async (t) => {
+  const { claimed, anonymous } = await hijacked('gil')
+  const gil = await Person.signedIn(app, 'gil@example.com')
+  const { user_id } = await delegation('gil')
+  const [own] = await rows(
+    'select id from registrations where user_id = $1 and audience is not null',
+    user_id,
+  )
+  await gil.get('/agents')
+  const ended = await gil.submit('/agents/revoke', { registration_id: own.id })
+  t.equal(ended.statusCode, 303)
+  const shown = (await gil.get('/agents')).body
+  t.match(shown, `value="${anonymous.registration_id}"`)
+  t.notMatch(shown, 'keep or remove it', 'the link to keep is gone')
+  t.match(
+    shown,
+    'It was linked before you first signed in, and can do nothing until its provider asks you',
+  )
+
+  const asked = await present(app, P.idJag(someone('gil')))
+  isRefused(t, asked, 401, 'interaction_required')
+  t.equal((await confirm(gil, asked.json().claim)).statusCode, 303)
+  t.notMatch((await gil.get('/agents')).body, 'before you first signed in')
+  t.equal((await exchange(app, claimed.identity_assertion)).json().error, 'invalid_grant')
+  t.equal((await poll(app, anonymous.claim_token)).statusCode, 200)
+})
+
 test('each one waits for its own answer, whatever its name', async (t) => {
   const { user_id } = await hijacked('ed')
   const hostile = `"'><img src=x onerror=alert(1)> &amp; 𝒳 \\ ; drop table users --`
