@@ -16,6 +16,8 @@ export interface Connected {
 }
 
 const OLDEST = 150_000
+/** Encodings; the latter takes bytes as they come. */
+const HOLD_ALL = ['UTF8', 'SQL_ASCII']
 
 const REACH =
   'start Postgres, and correct DATABASE_URL: host, port, database, user, password; this machine must be let in (pg_hba.conf, firewall)'
@@ -38,6 +40,12 @@ export async function reachable({ db }: Connected): Promise<{ check: Check; reac
         name,
         `${found}: read-only`,
         'set default_transaction_read_only off for the server, the database and the role',
+      )
+    if (!HOLD_ALL.includes(facts.encoding))
+      return warning(
+        name,
+        `${found}: in ${facts.encoding}, which cannot hold every address and name: who comes with another is told of a fault of ours`,
+        `dump it, and restore it into a database that was created with template template0 encoding 'UTF8'`,
       )
     if (facts.synchronous_commit === 'off')
       return warning(

@@ -152,7 +152,7 @@ test('a database that is empty, newer, read-only, unsafe, full or another time',
   })
 })
 
-test('what it says of a standby, an old Postgres and a clock that is off', async (t) => {
+test('what it says of a standby, an old Postgres, a clock that is off and an encoding', async (t) => {
   const { pool, env } = await patient(t)
   const database = new URL(env.DATABASE_URL).pathname.slice(1)
   // Found before those of Postgres itself.
@@ -172,6 +172,14 @@ test('what it says of a standby, an old Postgres and a clock that is off', async
   await pool.query(`create function lies.current_setting(text) returns text language sql
     as $$ select case $1 when 'server_version_num' then '140009' else pg_catalog.current_setting($1) end $$`)
   t.match((await examined(t, env)).database, { status: 'fault', fix: /^upgrade Postgres: 15/ })
+  await pool.query(`create or replace function lies.current_setting(text) returns text language sql
+    as $$ select case $1 when 'server_encoding' then 'LATIN1' else pg_catalog.current_setting($1) end $$`)
+  await pool.query('drop function lies.pg_is_in_recovery')
+  t.match((await examined(t, env)).database, {
+    status: 'warning',
+    found: /: in LATIN1, which cannot hold/,
+    fix: /encoding 'UTF8'$/,
+  })
 })
 
 test('keys: none yet, of another secret, sealed under another, waiting in vain, too early', async (t) => {

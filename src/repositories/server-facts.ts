@@ -11,6 +11,7 @@ interface ServerFacts {
   standby: boolean
   read_only: boolean
   synchronous_commit: string
+  encoding: string
 }
 
 export async function serverFacts(db: Database): Promise<ServerFacts> {
@@ -19,7 +20,8 @@ export async function serverFacts(db: Database): Promise<ServerFacts> {
       current_setting('server_version_num')::int as version_num,
       current_database() as database, current_user as role, pg_is_in_recovery() as standby,
       current_setting('default_transaction_read_only')::bool as read_only,
-      current_setting('synchronous_commit') as synchronous_commit`.execute(db)
+      current_setting('synchronous_commit') as synchronous_commit,
+      current_setting('server_encoding') as encoding`.execute(db)
   return rows[0]!
 }
 
