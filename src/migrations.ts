@@ -27,6 +27,10 @@ const TABLE = 'migrations'
 /** Any number that nothing else locks on: `echo registrar | cksum`. */
 const LOCK = 1_166_780_250
 const LOCK_RETRY_MS = 100
+/** Whoever asks for a table waits behind a migration that waits for it: no longer than this. */
+const TABLE_WITHIN_MS = 1_000
+/** lock_not_available, deadlock_detected */
+const TABLE_IN_USE = ['55P03', '40P01']
 /** `src/` is compiled to `dist/src/`. */
 const DIR = join(import.meta.dirname, '../../migrations')
 
@@ -51,6 +55,7 @@ export async function migrate(
   try {
     // node-pg-migrate stores when a migration ran without a time zone.
     await client.query(`set timezone to 'UTC'`)
+    await client.query(`set lock_timeout to ${TABLE_WITHIN_MS}`)
     await lock(client, log)
     const names = (await status(client, dir))
       .filter(({ appliedAt }) => (appliedAt === null) === (direction === 'up'))
@@ -121,6 +126,7 @@ async function lock(client: pg.Client, log: (line: string) => void): Promise<voi
   while (!(await locked()))
 }
 
+/** As often as replicas or a backup have a table that it needs: what it did until then is undone, and they go on. */
 async function run(
   client: pg.Client,
   direction: 'up' | 'down',
@@ -128,26 +134,44 @@ async function run(
   dir: string,
   log: (line: string) => void,
 ): Promise<void> {
-  try {
-    await runner({
-      dbClient: client,
-      dir,
-      ignorePattern: '(?!\\d+_.*\\.sql$).*',
-      migrationsTable: TABLE,
-      direction,
-      file: name,
-      singleTransaction: true,
-      noLock: true,
-      // Warnings and errors only: with an error comes the statement, marked where it went wrong.
-      logger: { info: () => {}, warn: log, error: log },
-    })
-  } catch (error) {
-    const verb = direction === 'up' ? 'applied' : 'reverted'
-    throw new Error(`Migration ${name} could not be ${verb}: ${(error as Error).message}`, {
-      cause: error,
-    })
+  for (let tries = 1; ; tries += 1) {
+    const said: string[] = []
+    try {
+      await runOnce(client, direction, name, dir, (line) => said.push(line))
+      return log(`${direction === 'up' ? 'Applied' : 'Reverted'} ${name}`)
+    } catch (error) {
+      const { code, message } = error as pg.DatabaseError
+      if (!TABLE_IN_USE.includes(code ?? '')) {
+        for (const line of said) log(line)
+        const verb = direction === 'up' ? 'applied' : 'reverted'
+        throw new Error(`Migration ${name} could not be ${verb}: ${message}`, { cause: error })
+      }
+      if (tries === 1)
+        log(`${name} needs a table that others have, perhaps a backup: trying until it gets it.`)
+      await sleep(TABLE_WITHIN_MS)
+    }
   }
-  log(`${direction === 'up' ? 'Applied' : 'Reverted'} ${name}`)
+}
+
+async function runOnce(
+  client: pg.Client,
+  direction: 'up' | 'down',
+  name: string,
+  dir: string,
+  log: (line: string) => void,
+): Promise<void> {
+  await runner({
+    dbClient: client,
+    dir,
+    ignorePattern: '(?!\\d+_.*\\.sql$).*',
+    migrationsTable: TABLE,
+    direction,
+    file: name,
+    singleTransaction: true,
+    noLock: true,
+    // Warnings and errors only: with an error comes the statement, marked where it went wrong.
+    logger: { info: () => {}, warn: log, error: log },
+  })
 }
 
 async function status(db: Queryable, dir: string): Promise<MigrationStatus[]> {

@@ -80,6 +80,28 @@ test('C29: a failing migration leaves nothing and names itself, and those before
   t.same(await pendingMigrations(pool, dir), ['0002_bad'])
 })
 
+test('C29: a migration that others keep from a table lets them go on, and is tried until it can', async (t) => {
+  const { url, pool } = await testDatabase(t, { empty: true })
+  const dir = await folder(t, {
+    '0001_good.sql': GOOD,
+    '0002_change.sql': 'create table more (id int); alter table things add column name text;',
+  })
+  await migrate(url, 'up', { dir, count: 1 })
+  const backup = await pool.connect()
+  await backup.query('begin')
+  await backup.query('lock table things in access share mode')
+  const lines: string[] = []
+  const changed = migrate(url, 'up', { dir, log: (line) => lines.push(line) })
+  await backend(pool, `wait_event_type = 'Lock' and query like '%alter table things%'`)
+  await pool.query('select * from things')
+  while (lines.length === 0) await sleep(10)
+  t.match(lines, [/^0002_change needs a table that others have/])
+  await backup.query('commit')
+  backup.release()
+  t.same(await changed, ['0002_change'])
+  t.same(lines.slice(1), ['Applied 0002_change'])
+})
+
 test('a migration without a way back says so', async (t) => {
   const { url } = await testDatabase(t, { empty: true })
   const dir = await folder(t, { '0001_one_way.sql': 'create table things (id int)' })
