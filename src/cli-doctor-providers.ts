@@ -2,7 +2,7 @@
 import { attempt, fault, ok, warning, type Check } from './cli-doctor-check.js'
 import type { Config, OidcProvider } from './config.js'
 import { fetchJwks, isJwks } from './plugins/jwks-fetch.js'
-import { discoverProvider } from './plugins/oidc-discovery.js'
+import { discoverProvider, redirectUri } from './plugins/oidc-discovery.js'
 import { listIssuers, type ListedIssuer } from './repositories/issuers.js'
 import type { Database } from './repositories/tables.js'
 
@@ -76,6 +76,9 @@ function answers(provider: OidcProvider, config: Config): Promise<Check> {
     if (!answer.ok) throw new Error(`HTTP status ${answer.status} from its keys, ${uri}`)
     const jwks: unknown = await answer.json()
     if (!isJwks(jwks)) throw new Error(`no keys at ${uri}`)
-    return ok(name, 'its metadata and its keys answer')
+    return ok(
+      name,
+      `its metadata and its keys answer; its redirect URI is ${redirectUri(config, metadata)}`,
+    )
   })
 }

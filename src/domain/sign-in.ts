@@ -24,6 +24,8 @@ export interface PendingSignIn {
   /** The provider was asked to look who is there, whomever it remembers. */
   prompted: boolean
   return_to: string
+  /** The path that the provider sends its answer to. */
+  callback: string
 }
 
 export type SignInReason =

@@ -1,8 +1,9 @@
 /** An identity provider as its discovery document shows it (OpenID Connect Discovery 1.0 section 4). */
 import * as client from 'openid-client'
-import type { OidcProvider } from '../config.js'
+import type { Config, OidcProvider } from '../config.js'
 import { basicCredentials } from '../domain/basic-credentials.js'
 import { isObject } from '../domain/jwt.js'
+import { host } from '../domain/words.js'
 
 /** Of each request. */
 const TIMEOUT_SECONDS = 5
@@ -35,6 +36,18 @@ export async function discoverProvider(
   const fault = namedAnother(issuer, server.serverMetadata().issuer)
   if (fault) throw fault
   return server
+}
+
+/**
+ * Where the provider sends people back to. Of several one that does not say whose its answer is (RFC 9207) has a place of
+ * its own: another one, which led people on to it, is not sent its code (RFC 9700 §4.4).
+ */
+export function redirectUri(
+  { ISSUER, oidcProviders }: Config,
+  { issuer, authorization_response_iss_parameter_supported: says }: client.ServerMetadata,
+): string {
+  const uri = `${ISSUER}/login/callback`
+  return says || oidcProviders.length === 1 ? uri : `${uri}/${host(issuer)}`
 }
 
 /** What the library did not accept. */

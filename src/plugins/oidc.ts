@@ -8,7 +8,7 @@ import type { OidcProvider } from '../config.js'
 import { isName } from '../domain/jwt.js'
 import { canonicalEmail } from '../domain/login-hint.js'
 import type { PendingSignIn, SignIn, SignInReason } from '../domain/sign-in.js'
-import { discoverProvider } from './oidc-discovery.js'
+import { discoverProvider, redirectUri } from './oidc-discovery.js'
 import { reasonOf, SignInError } from './oidc-errors.js'
 
 export type Outcome<Value> =
@@ -54,7 +54,6 @@ const FRESH_MS = 3_600_000
 export default fp(
   async (app) => {
     const { config } = app
-    const redirect_uri = `${config.ISSUER}/login/callback`
     const after = `${config.ISSUER}/logout/callback`
     const known = new Map<string, { server: client.Configuration; readAt: number }>()
     const reading = new Map<string, Promise<client.Configuration>>()
@@ -78,6 +77,7 @@ export default fp(
 
     async function begin({ issuer }: OidcProvider, request: SignInRequest) {
       const server = await serverOf(issuer)
+      const redirect_uri = redirectUri(config, server.serverMetadata())
       const { return_to, max_age, login_hint, prompt } = request
       const [state, nonce] = [client.randomState(), client.randomNonce()]
       const code_verifier = client.randomPKCECodeVerifier()
@@ -94,19 +94,20 @@ export default fp(
         ...(prompt && { prompt: promptFor(server, prompt) }),
       })
       const prompted = prompt !== undefined
-      const pending: PendingSignIn = { issuer, nonce, code_verifier, max_age, prompted, return_to }
-      return { url: url.href, state, pending }
+      const callback = new URL(redirect_uri).pathname
+      const asked = { issuer, nonce, code_verifier, max_age, prompted }
+      return { url: url.href, state, pending: { ...asked, return_to, callback } }
     }
 
     async function finish(query: string, state: string, pending: PendingSignIn) {
-      const { issuer, nonce, code_verifier, max_age, prompted } = pending
+      const { issuer, nonce, code_verifier, max_age, prompted, callback } = pending
       const server = await serverOf(issuer)
       const checks = {
         expectedState: state,
         expectedNonce: nonce,
         pkceCodeVerifier: code_verifier,
       }
-      const url = new URL(redirect_uri + query)
+      const url = new URL(callback + query, config.ISSUER)
       const tokens = await client.authorizationCodeGrant(server, url, checks)
       const claims = tokens.claims()!
       if (!isName(claims.sub)) throw new SignInError('unverified', 'its sub is no name')

@@ -1,16 +1,20 @@
 /** Back from the identity provider (OpenID Connect Core 1.0 §3.1.2.5). */
-import type { FastifyPluginAsync } from 'fastify'
+import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import { PENDING_COOKIE, SIGN_IN_FAILURES, type PendingSignIn } from '../domain/sign-in.js'
 
 const plugin: FastifyPluginAsync = async (app) => {
   const { oidcProviders } = app.config
 
-  app.get('/login/callback', async (request, reply) => {
-    const query = new URL(request.url, app.config.ISSUER).search
+  app.get('/login/callback', back)
+  app.get('/login/callback/*', back)
+
+  async function back(request: FastifyRequest, reply: FastifyReply): Promise<unknown> {
+    const { pathname, search: query } = new URL(request.url, app.config.ISSUER)
     const state = new URLSearchParams(query).get('state') ?? ''
     // Kept by the browser that asked: an answer to somebody else's question signs nobody in here.
     const pending = request.sealedCookie<PendingSignIn>(PENDING_COOKIE + state)
-    if (!pending) return await reply.signInFailed('not_ours', '/')
+    // Elsewhere than asked for, it is an answer of another provider (RFC 9700 §4.4).
+    if (pending?.callback !== pathname) return await reply.signInFailed('not_ours', '/')
     const { return_to } = pending
     await reply.requireBudget('sign_in_per_ip')
     const outcome = await app.oidc.finish(query, state, pending)
@@ -34,6 +38,6 @@ const plugin: FastifyPluginAsync = async (app) => {
     const next = await reply.completeSignIn(outcome.signIn, return_to, outcome.idToken)
     // Not before: with the provider or the database away, a reload goes on from here.
     return reply.clearCookie(PENDING_COOKIE + state).seeOther(next)
-  })
+  }
 }
 export default plugin

@@ -114,3 +114,34 @@ test('Cognito: its sign-out, which is not that of OpenID, leads back too', async
   t.equal(asked.get('client_id'), idp.env.OIDC_CLIENT_ID)
   t.match(await idp.signOut(url, person.there), asked.get('logout_uri'), 'others do not mind')
 })
+
+test('WEB-18: RFC 9700 §4.4: a provider cannot lead people to another one, and keep the code', async (t) => {
+  const document = idp.document
+  t.teardown(() => (idp.document = document))
+  // As of Entra ID and others: its answers do not say whose they are.
+  idp.document = (path, body) =>
+    path.includes('openid')
+      ? { ...body, authorization_response_iss_parameter_supported: undefined }
+      : body
+  const evil = await testIdentityProvider(t)
+  const { OIDC_CLIENT_SECRET: client_secret } = idp.env
+  const OIDC_PROVIDERS = JSON.stringify(
+    [idp, evil].map(({ issuer }) => ({ name: 'P', issuer, client_id: 'registrar', client_secret })),
+  )
+  const { app: at } = await testReplica(t, config.DATABASE_URL!, { OIDC_PROVIDERS })
+  const leave = async (person: OidcPerson, { issuer }: typeof idp) =>
+    new URL((await person.get(`/login?provider=${issuer}`)).headers.location!)
+  const back = async (person: OidcPerson, url: URL) =>
+    (await idp.signIn(url.href, 'alice', person.there)).replace(ISSUER, '').replace(/&iss=.*/, '')
+  const [attacker, victim] = [alice(at), alice(at)]
+  const forged = await leave(attacker, idp)
+  const own = `${ISSUER}/login/callback/${idp.issuer.slice('http://'.length)}`
+  t.equal(forged.searchParams.get('redirect_uri'), own)
+  forged.searchParams.set('state', (await leave(victim, evil)).searchParams.get('state')!)
+  const asked = evil.requests.length
+  t.equal((await victim.get(await back(victim, forged))).statusCode, 400)
+  t.same(evil.requests.slice(asked), [], 'it never sees the code')
+  t.equal((await leave(victim, evil)).searchParams.get('redirect_uri'), `${ISSUER}/login/callback`)
+  const answer = await victim.get(await back(victim, await leave(victim, idp)))
+  t.match(answer, { statusCode: 303, headers: { location: `${ISSUER}/` } }, 'and the way works')
+})
