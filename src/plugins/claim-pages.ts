@@ -76,11 +76,14 @@ export default fp(
     )
 
     function inWords({ registration, provider }: LoadedClaim) {
-      const granted = grantableScopes(Object.keys(config.SCOPES), registration.scopes)
+      const offered = Object.keys(config.SCOPES)
+      const granted = grantableScopes(offered, registration.scopes)
       return {
         kind: agentKind(registration.registration_type),
         provider: provider && { name: provider.name, host: host(provider.issuer) },
         scopes: granted.map((name) => ({ name, words: config.SCOPES[name] })),
+        // The provider's next assertion may have more.
+        narrowed: granted.length < offered.length,
         lifetime: duration(accessSeconds(config)),
       }
     }

@@ -67,6 +67,20 @@ test('a provider is named by the trust list, with its host, and cannot turn the 
   for (const words of [told, lasts, '<dt>It can now</dt>', 'Read your data']) t.match(done, words)
 })
 
+test('a provider that asks for less than there is can let its agent do more later, and the page says so', async (t) => {
+  const bea = await Person.signedIn(app, 'bea@example.com')
+  const asks = async (scope: object) =>
+    (await present(app, P.idJag({ ...someone('bea'), ...scope }))).json()
+  const more = '</bdi> can let it do more later, without asking you again'
+  t.notMatch((await bea.openClaim(linkToken((await asks({})).claim))).body, more)
+  const { claim } = await asks({ scope: 'api.read' })
+  const token = linkToken(claim)
+  t.match((await bea.openClaim(token)).body, more)
+  await confirm(bea, claim)
+  t.match((await bea.openClaim(token)).body, more)
+  t.same((await asks({})).scopes, ['api.read', 'api.write'], 'so it is')
+})
+
 test('after the code the page shows what the agent can do, for how long, and where to end it', async (t) => {
   const { claim } = await ask()
   const done = await alice.follow(confirm(alice, claim))
