@@ -122,6 +122,21 @@ visit('wrong codes: two that are none, then until the claim is closed', async (t
   t.same((await answered(asked)).error, 'expired_token')
 })
 
+visit('8628-12: a code is pasted whole, as wide as an agent wrote it', async (t, browse) => {
+  const page = await browse()
+  await page.goto(`${site.url}/login`)
+  await signIn(page, ALICE)
+  for (const write of [
+    (digits: string[]) => digits.join(' - '),
+    (digits: string[]) => digits.map((digit) => `${digit}\ufe0f\u20e3`).join(' '),
+  ]) {
+    const asked = await ask(site, ALICE)
+    await open(page, asked)
+    await authorize(page, write([...asked.code]))
+    t.match(await heading(page), /^Done/)
+  }
+})
+
 visit('10027-03: Decline needs no code and ends it', async (t, browse) => {
   const page = await browse()
   const asked = await ask(site, ALICE)

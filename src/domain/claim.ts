@@ -144,11 +144,11 @@ export function decidePage<Claim extends PageClaim>(
 }
 
 /**
- * Digits as people type and copy them, `12 34-56`, full-width, `**123456**` (RFC 8628 §6.1), also with characters that nobody
- * sees; undefined for what is no code.
+ * Digits as people type and copy them, `12 34-56`, full-width, `**123456**` (RFC 8628 §6.1), as emoji, also with characters that
+ * nobody sees; undefined for what is no code.
  */
 export function normalizeUserCode(text: string): string | undefined {
-  const code = text.normalize('NFKC').replace(/[\s\p{Cf}\p{P}`−]/gu, '')
+  const code = text.normalize('NFKC').replace(/[\s\p{Cf}\p{M}\p{P}`−]/gu, '')
   return /^[0-9]{6}$/.test(code) ? code : undefined
 }
 

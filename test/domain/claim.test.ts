@@ -338,6 +338,7 @@ t.test('8628-12, B59: a code is six digits, however they are typed', async (t) =
     ['12\u200b3456', '123456'],
     ['\u2068123456\u2069', '123456'],
     ['123\u00ad456\u2060', '123456'],
+    ['1\ufe0f\u20e32\ufe0f\u20e33\u20e3 4\ufe0f\u20e35\ufe0f\u20e36\ufe0f\u20e3', '123456'],
     ['١٢٣٤٥٦', undefined],
     ['1२३४५६', undefined],
     ['½½½', undefined],
