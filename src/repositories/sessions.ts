@@ -21,11 +21,6 @@ export async function insertSession(
   row: { id_hash: Buffer; user_id: string; issuer: string; id_token_sealed: Buffer | null },
 ): Promise<void> {
   await db.insertInto('sessions').values(row).execute()
-  await db
-    .deleteFrom('sessions')
-    .where('user_id', '=', row.user_id)
-    .where('created_at', '<', secondsFromNow(-ABSOLUTE_SECONDS))
-    .execute()
 }
 
 /** The signed-in person, while neither limit has passed; `maxAgeSeconds` is what makes the sign-in fresh. */
