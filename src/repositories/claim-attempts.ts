@@ -52,16 +52,24 @@ export async function startAttempt(
   registrationId: string,
   attempt: NewAttempt,
 ): Promise<{ expires_at: Date }> {
+  await supersedeAttempt(db, registrationId)
+  await db.deleteFrom('poll_states').where('registration_id', '=', registrationId).execute()
+  const { rows } = await attemptInsert([{ of: registrationId, attempt }]).execute(db)
+  await recordAudit(db, ...attemptEvents(registrationId, attempt))
+  return rows[0]!
+}
+
+/** Ends the current link and code, if there are any. */
+export async function supersedeAttempt(
+  db: DatabaseTransaction,
+  registrationId: string,
+): Promise<void> {
   await db
     .updateTable('claim_attempts')
     .set({ superseded_at: dbNow })
     .where('registration_id', '=', registrationId)
     .where('superseded_at', 'is', null)
     .execute()
-  await db.deleteFrom('poll_states').where('registration_id', '=', registrationId).execute()
-  const { rows } = await attemptInsert([{ of: registrationId, attempt }]).execute(db)
-  await recordAudit(db, ...attemptEvents(registrationId, attempt))
-  return rows[0]!
 }
 
 /** One text, however many they are. */

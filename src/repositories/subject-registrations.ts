@@ -2,6 +2,7 @@
 import { sql } from 'kysely'
 import type { Registration } from '../domain/registration.js'
 import { recordAudit, type AuditEntry } from './audit-events.js'
+import { supersedeAttempt } from './claim-attempts.js'
 import type { Subject } from './delegations.js'
 import type { DatabaseTransaction } from './tables.js'
 import { dbNow, secondsFromNow } from './time.js'
@@ -67,7 +68,7 @@ export async function bindSubject(
     ? { created: false, bound: false, ...settled }
     : await putBound(db, row)
   const { id: registration_id } = registration
-  if (bound && !created) await supersedeUnconfirmed(db, registration_id)
+  if (bound && !created) await supersedeAttempt(db, registration_id)
   const { user_id, created_from: address } = row
   await recordAudit(db, ...(created ? [{ ...creation(registration_id, row), user_id }] : []), {
     event: 'assertion.issued',
@@ -144,19 +145,6 @@ export async function awaitStepUp(
     .executeTakeFirstOrThrow()
   if (created) await recordAudit(db, creation(registration.id, row))
   return { ...registration, claim_expires_at: registration.claim_expires_at! }
-}
-
-async function supersedeUnconfirmed(
-  db: DatabaseTransaction,
-  registrationId: string,
-): Promise<void> {
-  await db
-    .updateTable('claim_attempts')
-    .set({ superseded_at: dbNow })
-    .where('registration_id', '=', registrationId)
-    .where('superseded_at', 'is', null)
-    .where('confirmed_at', 'is', null)
-    .execute()
 }
 
 /** An anonymous registration takes on the subject that claims it; the subject's own registration stays apart. */
