@@ -90,6 +90,34 @@ test('a first sign-in while its provider speaks: all is set aside, and nobody wa
   t.equal(await count(pool, 'users'), ROUNDS)
 })
 
+test('what a person decides about a provider’s subject waits for whoever speaks for it', async (t) => {
+  const { pool, P, A } = await replicas(t)
+  await present(A, P.idJag(someone('alice')))
+  const alice = await Person.signedIn(A, 'alice@example.com')
+  const { claim, registration_id } = (await present(A, P.idJag(someone('alice')))).json()
+  const claim_attempt_token = agents.linkToken(claim)
+  await alice.openClaim(claim_attempt_token)
+  const subject = { issuer: P.issuer, subject: 'alice' }
+  const decisions: [string, Record<string, string>][] = [
+    ['/delegations', { ...subject, decision: 'keep' }],
+    [COMPLETE, { claim_attempt_token, user_code: claim.user_code }],
+    ['/agents/revoke', { registration_id }],
+  ]
+  for (const [url, form] of decisions) {
+    const holder = await pool.connect()
+    await holder.query('begin')
+    await holder.query(
+      `select pg_advisory_xact_lock(hashtextextended('alice', hashtextextended($1, 0)))`,
+      [P.issuer],
+    )
+    const sent = alice.submit(url, form)
+    t.equal(await Promise.race([sent, blocked(pool).then(() => 'waits')]), 'waits', url)
+    await holder.query('rollback')
+    holder.release()
+    t.equal((await sent).statusCode, 303)
+  }
+})
+
 /** Holds what `work` needs until the sign-in waits too: locks taken in two orders would be a deadlock then. */
 async function duringSignIn(t: Test, hold: string, work: 'event' | 'presentation') {
   const { pool, P, A, B } = await replicas(t)

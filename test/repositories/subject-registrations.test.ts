@@ -1,10 +1,11 @@
-/** What an ID-JAG writes of the registration that it is for. */
-import { test } from 'tap'
-import { testApp } from '../fixtures/app.js'
-import { present, someone } from '../fixtures/assertions.js'
+/** What an ID-JAG writes of the registration that it is for, and what an account's owner may end. */
+import { test, type Test } from 'tap'
+import { revokeRegistration } from '../../src/repositories/agents.js'
+import { exchange, testApp } from '../fixtures/app.js'
+import { claimsOf, present, someone } from '../fixtures/assertions.js'
 import { testProvider } from '../fixtures/provider.js'
 
-test('an assertion that changes nothing does not write the registration again', async (t) => {
+async function presenter(t: Test) {
   const { app, pool } = await testApp(t)
   const provider = await testProvider(t)
   await provider.trust(pool)
@@ -13,6 +14,11 @@ test('an assertion that changes nothing does not write the registration again', 
     t.equal(answer.statusCode, 200)
     return answer.json()
   }
+  return { app, pool, presented }
+}
+
+test('an assertion that changes nothing does not write the registration again', async (t) => {
+  const { pool, presented } = await presenter(t)
   const writtenBy = async () => (await pool.query('select xmin from registrations')).rows
 
   const { registration_id } = await presented()
@@ -29,4 +35,38 @@ test('an assertion that changes nothing does not write the registration again', 
 
   await pool.query('update registrations set revoked_at = now()')
   t.not((await presented()).registration_id, registration_id, 'one that was revoked stays so')
+})
+
+test('a registration of somebody else, or of before its person came, is bound anew', async (t) => {
+  const { app, pool, presented } = await presenter(t)
+  const { registration_id, identity_assertion } = await presented()
+  let before = identity_assertion
+  const other = await presented(someone('otto'))
+  for (const change of [
+    `update delegations set user_id = (select user_id from delegations where subject = 'otto')`,
+    `update registrations set set_aside_at = now() where subject = 'anna'`,
+  ]) {
+    await pool.query(change)
+    const anew = await presented()
+    t.equal(anew.registration_id, registration_id)
+    t.equal((await exchange(app, before)).json().error, 'invalid_grant', change)
+    before = anew.identity_assertion
+    const [mine, theirs] = await Promise.all(
+      [before, other.identity_assertion].map(async (assertion) => {
+        const { access_token } = (await exchange(app, assertion)).json()
+        return claimsOf(access_token).sub
+      }),
+    )
+    t.equal(mine, theirs, 'it acts for the one for whom its subject stands now')
+  }
+})
+
+test('nobody ends a registration that is another’s by the time', async (t) => {
+  const { app, pool, presented } = await presenter(t)
+  const { registration_id: id, identity_assertion } = await presented()
+  const user = (await presented(someone('otto'))).registration_id
+  const { rows } = await pool.query('select user_id from registrations where id = $1', [user])
+  const by = { user_id: rows[0].user_id, address: '192.0.2.1', details: {} }
+  await app.transaction((tx) => revokeRegistration(tx, id, by))
+  t.equal((await exchange(app, identity_assertion)).statusCode, 200)
 })

@@ -1,6 +1,7 @@
 /** Signing out: here, everywhere, and at the provider (OpenID Connect RP-Initiated Logout 1.0). */
 import { t, test } from 'tap'
-import { hashSecret } from '../../src/domain/secrets.js'
+import { seal } from '../../src/domain/sealing.js'
+import { deriveKey, hashSecret } from '../../src/domain/secrets.js'
 import {
   ISSUER,
   linkToken,
@@ -201,4 +202,17 @@ test('the development sign-in signs out in one step', async (t) => {
   const person = await Person.signedIn(at, 'dev@example.com')
   await person.get('/')
   t.equal((await person.submit('/logout', { return_to: LINK })).headers.location, ISSUER + LINK)
+})
+
+test('a sign-out that was begun too long ago leads nowhere, whatever the browser keeps', async (t) => {
+  const person = new Person(app, '')
+  const key = deriveKey(config.secrets[0]!, 'cookie')
+  const value = { name: 'Example', url: 'https://idp.example/', next: '/' }
+  const opened = async (until: number) => {
+    const sealed = seal(key, SIGN_OUT, JSON.stringify({ until, value }))
+    person.cookies.set(SIGN_OUT, sealed.toString('base64url'))
+    return (await person.get('/signed-out')).statusCode
+  }
+  t.equal(await opened(Date.now() + 60_000), 200)
+  t.equal(await opened(Date.now() - 1), 303)
 })
