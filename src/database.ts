@@ -23,8 +23,8 @@ const PLANS = '-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=
 /** Of the styles that a role or a database may have set, the one that pg can read. */
 const TIMES = '-c datestyle=iso'
 /**
- * For as long may a request or transaction hold a connection: longer than Postgres takes to give up by itself. After it
- * the network or the whole machine is gone, or each of many answers is slow.
+ * How long a request or transaction may hold a connection: longer than Postgres takes to give up by itself. By then the
+ * network or the whole machine is gone, or each of many answers is slow.
  */
 const HELD_MS = 7_000
 /** read_only_sql_transaction; feature_not_supported, as a standby says of an unlogged table, and a kept plan that is of no use. */

@@ -183,7 +183,10 @@ export function jsonErrors(body: (told: OAuthError) => object, accept?: string) 
   }
 }
 
-/** The body of a refusal, to be sent; all else about it is done. For one that is the rule: a throw takes a twentieth of a poll. */
+/**
+ * Notes a refusal, for the log and in the answer's head, and returns its body, to be sent. Also for what is refused so often
+ * that it is not thrown: a throw takes a twentieth of a poll.
+ */
 export function refused<Body>(
   body: (told: OAuthError) => Body,
   reply: FastifyReply,

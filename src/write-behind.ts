@@ -15,8 +15,8 @@ interface WriteBehind<Input> {
 }
 
 /**
- * `write` is for who has to wait, because nothing was written lately or what was answered is not; `writeMany` for what was
- * answered already. What it did not write for sure goes to `writeMissing`, again and again: some of it may be there.
+ * `write`: one whose caller has to wait, because nothing was written lately, or what went ahead has failed. `writeMany`: those
+ * that went ahead. When it fails, `writeMissing` is called until it succeeds: some of them may be there already.
  */
 export function writeBehind<Input>(
   write: (input: Input) => Promise<void>,

@@ -84,7 +84,7 @@ export function accessEnd(registration: Claimed, lifetimes: TokenLifetimes): Dat
   return new Date(fetchableUntil(registration) + minted)
 }
 
-/** What was first used before this has ended by now, as `accessEnd` has it: for queries over many. */
+/** Claim tokens that were first used before this have ended by now, as `accessEnd` says it of one: for queries. */
 export function usedSince(lifetimes: TokenLifetimes, now: Date): Date {
   return new Date(now.getTime() - CLAIM_TOKEN_GRACE_MS - longestAccessMs(lifetimes))
 }

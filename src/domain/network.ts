@@ -1,8 +1,8 @@
 /** Network addresses: whether two are neighbours, and which of them are counted as one caller. */
 
 /**
- * What tells an agent that runs beside its person from one elsewhere. Undefined when they cannot be compared: of different families, or one is
- * unknown.
+ * Whether both are in one network, as an agent and its person are when it runs beside them. Undefined when they cannot be
+ * compared: they are of different families, or one is unknown.
  */
 export function areNeighbours(one: string | null, other: string | null): boolean | undefined {
   const [a, b] = [neighbourhood(one), neighbourhood(other)]

@@ -94,7 +94,7 @@ export default fp(
       // Here, not at onRequest: by now the surface has set what all of its answers carry.
       if (request.url.length > MAX_URL_LENGTH)
         return done(new OAuthError(414, 'invalid_request', 'The URL is too long.'))
-      // What body they have nothing reads.
+      // Whatever body they have is not read.
       if (request.method === 'GET' || request.method === 'HEAD') return done(null, payload)
       const { 'content-type': type = '', 'content-encoding': encoding } = request.headers
       const charset = /;\s*charset="?([^";\s]*)/i.exec(type)?.[1] ?? 'utf-8'

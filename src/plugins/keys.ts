@@ -54,7 +54,7 @@ export default fp(
       fault = reason
     }
 
-    /** Who cannot open the new key signs with the one before: the others accept it for a while. */
+    /** A replica that cannot open the new key signs with the one before, which the others accept for a while. */
     function take({ published: keys, signing: next }: FoundKeys & { ok: true }) {
       if (JSON.stringify(keys) !== JSON.stringify(jwks.keys)) {
         jwks = { keys }

@@ -33,7 +33,7 @@ const FAIL_OPEN = new Set<LimitName>([
 
 export default fp(
   async (app) => {
-    /** Waited for the counts in vain once: not again for the same request. */
+    /** Those of requests that waited for the counts in vain once, and do not wait again. */
     const uncounted = new WeakSet<FastifyReply>()
 
     app.decorateReply('limit', async function (this: FastifyReply, name, of) {

@@ -158,7 +158,7 @@ function promptFor(server: client.Configuration, prompt: 'another' | 'again'): s
   return choice ? 'select_account' : 'login'
 }
 
-/** Google, Dex and Entra ID as it comes do not say. Who says is held to it. */
+/** Google, Dex and, by default, Entra ID do not say when it was. A provider that says is held to it. */
 function isTooOld({ auth_time }: client.IDToken, max_age: number | undefined, skew: number) {
   if (max_age === undefined || auth_time === undefined) return false
   return auth_time + max_age + skew < Date.now() / 1000

@@ -46,7 +46,7 @@ export default fp(
       if (request.method === 'POST') refuseForeignForms(request)
     })
 
-    // Who presses Enter in the address bar where a form was answered asks for its address.
+    // Whoever presses Enter in the address bar of a form's answer asks for the form's address with GET.
     app.addHook('onRoute', ({ method, url, routePath }) => {
       if (method !== 'POST' || app.hasRoute({ method: 'GET', url })) return
       app.get(routePath, { config: { refusesMethod: true } }, async () => {

@@ -70,7 +70,7 @@ export default fp(
       route.config = { ...route.config, surface: surfaceOf(path) }
     })
     app.addHook('onRequest', (request, reply, done) => {
-      // Of an answer that could not be sent no hook tells.
+      // No hook tells of an answer that could not be sent.
       reply.raw.once('close', () => {
         if (!reply.raw.writableFinished) end(request, undefined)
       })

@@ -75,7 +75,7 @@ export async function recordAudit(db: Database, ...entries: AuditEntry[]): Promi
   announceAudit(db, entries)
 }
 
-/** As `recordAudit`, for what an earlier statement may have written whose end nobody heard of. Details tell them apart. */
+/** As `recordAudit`, but for what is there: a statement whose end nobody heard of may have written it. Details tell it apart. */
 export async function recordMissing(db: Database, entries: AuditEntry[]): Promise<void> {
   await sql`${auditInsert(entries)}
     where (select true from audit_events as there

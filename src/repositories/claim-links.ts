@@ -17,7 +17,7 @@ export type LoadedClaim = PageClaim & {
   now: Date
 }
 
-/** Not of somebody whom a number may have led to: the agent never knew the address, and its first letter is news. */
+/** Not when a phone number may have led to the user: the agent never knew the address, and even its first letter is news. */
 const pinnedEmail = sql<string | null>`case when pinned.phone_number is null then pinned.email end`
 
 export async function findClaimByLink(

@@ -37,8 +37,8 @@ export async function recordExpiries(db: DatabaseTransaction, limit: number): Pr
 }
 
 /**
- * Registrations that expired unclaimed so many days ago, and were told of, with their ceremonies. Their audit rows stay.
- * Returns how many went.
+ * Removes registrations that expired unclaimed so many days ago and were told of, with their ceremonies; their audit rows
+ * stay. Returns how many went.
  */
 export async function purgeUnclaimed(db: Database, days: number, limit: number): Promise<number> {
   const { rows } = await sql`

@@ -56,7 +56,7 @@ async function tryLockSubjects(db: DatabaseTransaction, subjects: Subject[]): Pr
   return rows
 }
 
-/** Their locks do not free the rows of these: a first sign-in takes them without. */
+/** Only rows that are free: a first sign-in locks them without their subject's lock. */
 async function removeFree(
   db: DatabaseTransaction,
   subjects: Subject[],
