@@ -1,6 +1,8 @@
 /** `registrar audit`: the trail as it is, in its order, however long, and as it grows. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { test, type Test } from 'tap'
+import { addAuditCommands } from '../src/cli-audit.js'
+import { readConfig } from '../src/config.js'
 import { connect } from '../src/database.js'
 import {
   eventsBetween,
@@ -10,8 +12,9 @@ import {
   settledId,
 } from '../src/repositories/audit-trail.js'
 import { ISSUER, SECRET } from './fixtures/app.js'
+import { commands } from './fixtures/command.js'
 import { testDatabase } from './fixtures/database.js'
-import { isSentence, operator, start } from './fixtures/process.js'
+import { isSentence, start } from './fixtures/process.js'
 
 /** A trail of so many events, one a second, the last one now; and another connection. */
 async function trail(t: Test, many: number) {
@@ -27,7 +30,8 @@ async function trail(t: Test, many: number) {
     [many],
   )
   const env = { DATABASE_URL, ISSUER, SECRET }
-  return { pool, db, env, registrar: operator(t, env) }
+  const registrar = commands({ app: { db }, config: readConfig(env) }, addAuditCommands)
+  return { pool, db, env, registrar }
 }
 
 const idsIn = (stdout: string): number[] =>
