@@ -3,7 +3,7 @@ import { domainToUnicode } from 'node:url'
 
 export interface LoginHint {
   kind: 'email'
-  /** Canonical: trimmed, NFC, lower case, the domain as A-labels. Mailbox folding (`+tag`, dots) is not ours to do. */
+  /** Canonical: trimmed, lower case, NFC, the domain as A-labels. Mailbox folding (`+tag`, dots) is not ours to do. */
   value: string
 }
 
@@ -26,8 +26,8 @@ export function canonicalEmail(text: string): string | undefined {
   if (text.length > 1000) return undefined
   const [local, domain, more] = text
     .replace(/^ +| +$/g, '')
-    .normalize('NFC')
     .toLowerCase()
+    .normalize('NFC')
     .split('@')
   if (!local || !domain || more !== undefined) return undefined
   if (!LOCAL_PART.test(local) || !DOMAIN_CHARACTERS.test(domain)) return undefined
