@@ -125,6 +125,14 @@ test('status lists what is applied, what is pending and what a newer version app
   t.same(await migrate(url, 'up', { dir: older }), [])
 })
 
+test('a migration takes its time, whatever a statement of the role or the database may take', async (t) => {
+  const { url, pool } = await testDatabase(t, { empty: true })
+  const [{ name }] = (await pool.query('select current_database() as name')).rows
+  await pool.query(`alter database ${name} set statement_timeout = '500ms'`)
+  const dir = await folder(t, { '0001_slow.sql': 'select pg_sleep(1)' })
+  t.same(await migrate(url, 'up', { dir }), ['0001_slow'])
+})
+
 test('times are read in whatever style the database has them', async (t) => {
   const { url, pool } = await testDatabase(t, { empty: true })
   const [{ name }] = (await pool.query('select current_database() as name')).rows
