@@ -273,6 +273,8 @@ test('who signed in too long ago decides nothing, and comes back to what waited'
   const { statusCode, headers } = await fay.submit('/delegations', { ...form!, decision: 'keep' })
   t.equal(statusCode, 303)
   t.equal(headers.location, `${ISSUER}/login?return_to=%2Fclaim`)
+  const looked = await fay.get('/delegations?return_to=/claim')
+  t.equal(looked.headers.location, `${ISSUER}/login?return_to=%2Fclaim`)
   t.match(await delegation('fay'), { set_aside_at: Date })
   t.equal((await exchange(app, identity_assertion)).json().error, 'invalid_grant')
 })

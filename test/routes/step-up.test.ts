@@ -321,3 +321,19 @@ test('PRF-32, B50: a refused assertion leaves the registration claimable, and is
   const answer = await claimWith(app, claim_token, Q.idJag(someone('pam-at-q')))
   t.equal(answer.json().status, 'claimed', 'a ceremony that is over is not in flight')
 })
+
+test('a second step-up of one registration is a claim of its own: its token is fresh, and nobody’s meanwhile', async (t) => {
+  const { person, claim, claim_token, registration_id } = await stepUp('gina')
+  await confirm(person, claim)
+  t.equal((await poll(app, claim_token)).statusCode, 200)
+  await pool.query(
+    `update registrations set claim_token_used_at = now() - interval '1 hour' where id = $1`,
+    [registration_id],
+  )
+  await pool.query(`delete from delegations where subject = 'gina'`)
+  const again = await stepUp('gina')
+  t.equal(again.registration_id, registration_id)
+  t.match(await registration(registration_id), { user_id: null, claimed_at: null })
+  await confirm(again.person, again.claim)
+  t.equal((await poll(app, again.claim_token)).statusCode, 200)
+})
