@@ -75,6 +75,8 @@ test('Google, Entra ID, Dex: a provider that does not say when it saw the person
   const words = Object.fromEntries(asked.searchParams)
   t.match(words, { prompt: 'login', max_age: '3600', login_hint: 'alice@example.com' })
   t.match((await person.get('/login?return_to=%2Fagents')).headers.location, idp.issuer, 'not yet')
+  const other = new URL((await person.get('/login?prompt=select_account')).headers.location!)
+  t.notOk(other.searchParams.has('login_hint'), 'another account is not this one')
   const back = await idp.signIn(asked.href, 'alice', person.there)
   const answer = await person.get(back.slice(ISSUER.length))
   idp.idToken = (claims) => claims
