@@ -4,7 +4,7 @@ import { connect } from '../src/database.js'
 import { decidePoll } from '../src/domain/claim.js'
 import { hashSecret } from '../src/domain/secrets.js'
 import { recordPolls } from '../src/repositories/poll-states.js'
-import { findByClaimToken } from '../src/repositories/claim-tokens.js'
+import { findByClaimToken, useClaimToken } from '../src/repositories/claim-tokens.js'
 import { testDatabase } from './fixtures/database.js'
 
 const SETTINGS = { intervalSeconds: 5, maxTries: 5 }
@@ -115,4 +115,20 @@ test('C10: of polls in one statement the first is in time, and each of the other
   )
   t.same(await poll('clm_1', 'clm_1', 'clm_2'), ['slow_down', 'slow_down', 'slow_down'])
   t.same(await intervals(), [86_400, 15])
+})
+
+test('the claim token of what is not confirmed, or is revoked, is not used up', async (t) => {
+  const { pool, db } = await testPolls(t)
+  await pool.query(
+    `insert into registrations (id, registration_type, claim_token_hash, claim_expires_at)
+     values ('reg_1', 'anonymous', '', now() + interval '1 hour')`,
+  )
+  const use = () => db.transaction().execute((tx) => useClaimToken(tx, 'reg_1', 60_000))
+  t.equal(await use(), 'spent')
+  await pool.query(
+    `update registrations set claimed_at = now(), user_id = 'user_1', revoked_at = now()`,
+  )
+  t.equal(await use(), 'revoked')
+  const { rows } = await pool.query('select claim_token_used_at from registrations')
+  t.same(rows, [{ claim_token_used_at: null }])
 })

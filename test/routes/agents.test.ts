@@ -87,6 +87,21 @@ test('revoking one ends it at once, and the others live on', async (t) => {
   t.equal(audit.length, 1, 'PRF-36: once')
 })
 
+test('an old form for an agent that has ended takes nothing from the one that came after', async (t) => {
+  const wanda = await Person.signedIn(app, 'wanda@example.com')
+  await wanda.get('/')
+  const asked = async () => (await present(app, P.idJag(someone('wanda')))).json()
+  const { registration_id, claim } = await asked()
+  await confirm(wanda, claim)
+  t.equal((await wanda.submit(REVOKE, { registration_id })).statusCode, 303)
+  const anew = await asked()
+  t.not(anew.registration_id, registration_id)
+  await confirm(wanda, anew.claim)
+  t.equal((await wanda.submit(REVOKE, { registration_id })).statusCode, 303)
+  t.equal((await asked()).registration_id, anew.registration_id, 'its provider’s word counts on')
+  t.ok((await asked()).identity_assertion)
+})
+
 test('revoke all ends every one of theirs and nobody else’s', async (t) => {
   const carol = await Person.signedIn(app, 'carol@example.com')
   const dave = await Person.signedIn(app, 'dave@example.com')

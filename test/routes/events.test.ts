@@ -109,6 +109,12 @@ test('PRF-25: authorized again, what was minted before the revocation stays dead
   const { identity_assertion } = (await present(app, P.idJag(someone('bea')))).json()
   t.equal((await exchange(app, identity_assertion)).statusCode, 200)
   await isAlive(t, before, false)
+  isAccepted(t, await notify(app, P.securityEvent({ sub: 'bea' })))
+  const told = await rows(
+    `select from audit_events where event = 'registration.revoked' and registration_id = $1`,
+    before.registration_id,
+  )
+  t.equal(told.length, 1, 'PRF-36: once, also when its subject is revoked again')
 })
 
 test('a step-up that waits is revoked with its subject, and its link is dead', async (t) => {
