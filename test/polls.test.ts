@@ -117,7 +117,7 @@ test('C10: of polls in one statement the first is in time, and each of the other
   t.same(await intervals(), [86_400, 15])
 })
 
-test('the claim token of what is not confirmed, or is revoked, is not used up', async (t) => {
+test('the claim token of what is not confirmed, is revoked, or was fetched long ago is not used up', async (t) => {
   const { pool, db } = await testPolls(t)
   await pool.query(
     `insert into registrations (id, registration_type, claim_token_hash, claim_expires_at)
@@ -131,4 +131,14 @@ test('the claim token of what is not confirmed, or is revoked, is not used up', 
   t.equal(await use(), 'revoked')
   const { rows } = await pool.query('select claim_token_used_at from registrations')
   t.same(rows, [{ claim_token_used_at: null }])
+  for (const [ago, outcome] of [
+    ['50 seconds', 'used'],
+    ['61 seconds', 'spent'],
+  ] as const) {
+    await pool.query(
+      `update registrations set revoked_at = null, claim_token_used_at = now() - $1::interval`,
+      [ago],
+    )
+    t.equal(await use(), outcome, ago)
+  }
 })

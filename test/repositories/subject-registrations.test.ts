@@ -1,7 +1,8 @@
-/** What an ID-JAG writes of the registration that it is for, and what an account's owner may end. */
+/** What an ID-JAG writes of the registration that it is for, and which ones a person can claim and end. */
 import { test, type Test } from 'tap'
 import { revokeRegistration } from '../../src/repositories/agents.js'
-import { exchange, testApp } from '../fixtures/app.js'
+import { claimRegistration } from '../../src/repositories/registrations.js'
+import { exchange, registerAnonymous, testApp } from '../fixtures/app.js'
 import { claimsOf, present, someone } from '../fixtures/assertions.js'
 import { testProvider } from '../fixtures/provider.js'
 
@@ -69,4 +70,18 @@ test('nobody ends a registration that is another’s by the time', async (t) => 
   const by = { user_id: rows[0].user_id, address: '192.0.2.1', details: {} }
   await app.transaction((tx) => revokeRegistration(tx, id, by))
   t.equal((await exchange(app, identity_assertion)).statusCode, 200)
+})
+
+test('only what waits, and is in its window, is bound to a person', async (t) => {
+  const { app, pool } = await testApp(t)
+  await pool.query(`insert into users (id) values ('user_1')`)
+  for (const over of [
+    `claimed_at = now(), user_id = 'user_1'`,
+    'revoked_at = now()',
+    'claim_expires_at = now()',
+  ]) {
+    const { registration_id: id } = await registerAnonymous(app)
+    await pool.query(`update registrations set ${over} where id = $1`, [id])
+    t.equal(await app.transaction((tx) => claimRegistration(tx, id, 'user_1')), false, over)
+  }
 })
