@@ -142,3 +142,21 @@ test('the claim token of what is not confirmed, is revoked, or was fetched long 
     t.equal(await use(), outcome, ago)
   }
 })
+
+test('a poll that comes a moment early is in time, one that comes a second early is not', async (t) => {
+  const { pool, db } = await testPolls(t)
+  const hash = hashSecret('clm_x')
+  await pool.query(
+    `insert into registrations (id, registration_type, claim_token_hash, claim_expires_at)
+     values ('reg_1', 'anonymous', $1, now() + interval '1 hour')`,
+    [hash],
+  )
+  t.same(await recordPolls(db, [hash], SETTINGS), ['pending'])
+  for (const [ago, told] of [
+    ['4.91 seconds', 'pending'],
+    ['4 seconds', 'slow_down'],
+  ]) {
+    await pool.query('update poll_states set polled_at = now() - $1::interval', [ago])
+    t.same(await recordPolls(db, [hash], SETTINGS), [told])
+  }
+})
