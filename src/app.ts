@@ -1,4 +1,7 @@
-/** All wiring on one page. Policy is nesting: what a surface accepts and how it refuses is where it is registered. */
+/**
+ * All wiring on one page. Policy is nesting: what a surface accepts, and how it refuses, is said where it is
+ * registered.
+ */
 import { isUtf8 } from 'node:buffer'
 import cookie from '@fastify/cookie'
 import Fastify, {
@@ -80,12 +83,12 @@ export async function buildApp(config: Config): Promise<FastifyInstance> {
     requestTimeout: 20_000,
     http: { headersTimeout: 15_000, connectionsCheckingInterval: 5_000 },
     keepAliveTimeout: 72_000,
-    // What still comes on a connection that is open is served.
+    // Requests that still arrive on open connections are served.
     return503OnClosing: false,
     genReqId: requestId,
     clientErrorHandler: clientError,
     frameworkErrors: unrouted,
-    // The wire says no by status and code: types are never guessed, members never dropped in silence.
+    // Bad input is refused with a status and a code: types are never coerced, members never dropped silently.
     ajv: { customOptions: { coerceTypes: false, removeAdditional: false, discriminator: true } },
   })
   app.removeAllContentTypeParsers()
@@ -128,7 +131,7 @@ async function registerAll(app: FastifyInstance, config: Config): Promise<void> 
 
   await app.register(discovery)
   const below = prefixOf(config.ISSUER)
-  // Probes ask a replica itself, wherever the public finds it.
+  // Probes ask a replica directly, at its root, whatever path the public URL has.
   if (below.prefix !== '') await app.register(health)
   await app.register(async (surfaces) => {
     await surfaces.register(health)
@@ -188,7 +191,7 @@ function acceptJson(app: FastifyInstance): void {
     'application/json',
     { parseAs: 'buffer' },
     (request, body, done) => {
-      // RFC 8259 §8.1. Decoded, what is no UTF-8 would be other characters.
+      // RFC 8259 §8.1. Decoding would silently replace bytes that are not UTF-8.
       if (isUtf8(body)) void parse(request, body.toString(), done)
       else done(invalidRequest('The request body is not UTF-8.'))
     },

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 
-/** Begins `work` when the app is ready. Closing aborts `stop`, and waits for the end of what is under way. */
+/** Starts `work` when the app is ready. Closing the app aborts `stop` and waits until `work` has ended. */
 export function inBackground(
   app: FastifyInstance,
   work: (stop: AbortSignal) => Promise<void>,
@@ -18,7 +18,7 @@ export function inBackground(
   })
 }
 
-/** Over early when `stop` is aborted. */
+/** Ends early when `stop` is aborted. */
 export async function pause(ms: number, stop: AbortSignal): Promise<void> {
   await sleep(ms, undefined, { signal: stop }).catch(() => {})
 }

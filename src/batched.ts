@@ -1,10 +1,10 @@
 /** One statement for what many requests ask at the same moment: on the busiest paths a statement costs more than its rows. */
 
-/** More would make the first of them wait for the last. */
+/** With more, the first input would wait for the last. */
 const MOST_INPUTS = 100
-/** So that one that waits for a lock holds up no more than its own. */
+/** Two, so that a batch that waits for a lock holds up only its own callers. */
 const MOST_UNDER_WAY = 2
-/** One that takes longer may wait for a lock. */
+/** A batch that takes longer may be waiting for a lock. */
 const PATIENCE_MS = 10
 
 interface Waiting<Input, Output> {
@@ -14,9 +14,9 @@ interface Waiting<Input, Output> {
 }
 
 /**
- * Calls of the function that this returns become one call of `load`, which answers in the order of its inputs. When it
- * fails, all who were in it fail: inputs must be such that each could be loaded alone. Of two calls under way each is
- * smaller; `oneByOne` makes the second wait until the first has ended, or is late.
+ * Returns a function whose calls are gathered into calls of `load`, which answers in the order of its inputs. When
+ * `load` fails, every caller in that batch fails, so each input must be one that could be loaded alone. Two batches may
+ * be under way, each smaller than one would be; with `oneByOne` the second waits until the first has ended or is late.
  */
 export function batched<Input, Output>(
   load: (inputs: Input[]) => Promise<Output[] | void>,
@@ -56,7 +56,7 @@ export function batched<Input, Output>(
   }
 
   return (input) => {
-    // Whatever else came in the same turn of the event loop joins.
+    // Other calls in the same turn of the event loop join the batch.
     if (!scheduled) setImmediate(start)
     scheduled = true
     return new Promise((resolve, reject) => waiting.push({ input, resolve, reject }))

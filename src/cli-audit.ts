@@ -1,4 +1,4 @@
-/** `registrar audit`: the trail as JSON lines, for people who watch and for what keeps it elsewhere. */
+/** `registrar audit`: the audit trail as JSON lines, for people who watch it and for programs that archive it. */
 import type { Command } from 'commander'
 import { pause } from './background.js'
 import { instant, oneOf, userId, wholeNumber, write, type WithDatabase } from './cli-io.js'
@@ -16,7 +16,7 @@ interface TailOptions {
 
 const MOST_LISTED = 10_000
 const POLL_MS = 1_000
-/** In a row: a database that fails over is back after some of them. */
+/** In a row; a database that fails over is back after fewer. */
 const MOST_FAILED_LOOKS = 5
 
 const HELP = `
@@ -92,9 +92,9 @@ async function* follow(db: Database, filter: trail.AuditFilter, limit: number) {
     await pause(POLL_MS, stop.signal)
   }
 
-  /** Where it fails, the next one goes on. */
+  /** If one look fails, the next continues where it stopped. */
   async function* look() {
-    // Before the events: what is settled by now is seen with them.
+    // Read before the events: all up to this id are visible to the queries that follow.
     const settled = await trail.settledId(db, after)
     const ids = await trail.idsAfter(db, filter, after)
     const unseen = ids.filter((id) => !seen.has(id))

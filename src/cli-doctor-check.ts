@@ -1,16 +1,16 @@
-/** One thing that the doctor looks at: how it stands, what was found, and what mends it. */
+/** One check of the doctor: its status, what was found, and how to fix it. */
 import { setTimeout as sleep } from 'node:timers/promises'
 
 export interface Check {
   name: string
-  /** A warning: it works, or could not be looked at, and somebody should know. */
+  /** `warning`: it works, or could not be checked, and somebody should know. */
   status: 'ok' | 'warning' | 'fault'
   found: string
-  /** What to do; null when all is well. */
+  /** What to do; null when there is nothing to do. */
   fix: string | null
 }
 
-/** The longest wait for any one of them. */
+/** The longest that one check may take. */
 const LIMIT_MS = 5_000
 
 export function ok(name: string, found: string): Check {
@@ -29,7 +29,9 @@ export function notChecked(name: string, want: string): Check {
   return warning(name, `not checked: it needs ${want}`, `mend ${want} first`)
 }
 
-/** What `work` throws is a fault, and so is to wait too long for it; its signal ends what is then still under way. */
+/**
+ * Runs one check. An error of `work` is a fault, and so is a timeout; then its signal aborts what is still under way.
+ */
 export async function attempt(
   name: string,
   fix: string | ((error: unknown) => string),
@@ -46,14 +48,14 @@ export async function attempt(
   return check
 }
 
-/** Libraries wrap what the network said, and a host has several addresses. */
+/** The error at the bottom: libraries wrap network errors, and a host with several addresses fails with several. */
 export function innermost(error: unknown): unknown {
   const { cause, errors } = error as Partial<AggregateError> & { cause?: unknown }
   const inner = errors?.[0] ?? cause
   return inner instanceof Error ? innermost(inner) : error
 }
 
-/** With what it came of. */
+/** The error's message, with that of its innermost cause. */
 export function reasonOf(error: unknown): string {
   const { message } = error as Error
   const { message: inner, cause } = innermost(error) as Error

@@ -16,7 +16,7 @@ export interface Connected {
 }
 
 const OLDEST = 150_000
-/** Encodings; the latter takes bytes as they come. */
+/** Encodings that hold every character; SQL_ASCII stores bytes as they come. */
 const HOLD_ALL = ['UTF8', 'SQL_ASCII']
 
 const REACH =
@@ -89,7 +89,7 @@ export async function migrated(of: Connected): Promise<{ check: Check; complete:
   return { check, complete }
 }
 
-/** Beyond what a replica looks at before it says that it is ready. */
+/** Checks the privileges on every table too, which a replica does not before it says that it is ready. */
 export function writable({ pool, db }: Connected): Promise<Check> {
   const name = 'privileges'
   return attempt(name, 'see what the database says', async () => {

@@ -1,4 +1,7 @@
-/** The doctor's look at the signing keys: what replicas would find there, without making, sealing or telling anything. */
+/**
+ * The doctor's look at the signing keys, as replicas would find them. It makes and seals none, and stores no
+ * fingerprint.
+ */
 import { attempt, fault, ok, warning, type Check } from './cli-doctor-check.js'
 import { isKnown, isOwnDatabase } from './domain/secret-list.js'
 import { openSigningKey } from './domain/signing-key.js'
@@ -12,7 +15,7 @@ const OTHER_SECRET =
 
 export interface KeysSeen {
   checks: Check[]
-  /** The key that signs by the database. */
+  /** The key that signs, according to the database. */
   kid?: string
 }
 

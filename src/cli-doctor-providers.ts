@@ -1,4 +1,4 @@
-/** The doctor's look at who vouches for agents and at where people sign in, by the way that the server goes. */
+/** The doctor's look at the providers of agents and of sign-ins, which it asks as the server does. */
 import { attempt, fault, ok, warning, type Check } from './cli-doctor-check.js'
 import type { Config, OidcProvider } from './config.js'
 import { fetchJwks, isJwks } from './plugins/jwks-fetch.js'
@@ -9,7 +9,7 @@ import type { Database } from './repositories/tables.js'
 const ALGORITHM_OF: Record<string, string> = { RSA: 'RS256', EC: 'ES256', OKP: 'EdDSA' }
 const NEEDED = ['authorization_endpoint', 'token_endpoint', 'jwks_uri'] as const
 
-/** Those of the trust list whose word counts now. */
+/** Checks the issuers on the trust list that are not disabled. */
 export async function issuers(db: Database, config: Config): Promise<Check[]> {
   let listed: ListedIssuer[] = []
   const list = await attempt('issuers', 'see what the database says', async () => {

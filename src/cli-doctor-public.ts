@@ -1,17 +1,17 @@
-/** The doctor's look at what agents meet: our own URL, by way of whatever proxy is in front of it. */
+/** The doctor's look at what agents see: our public URL, through whatever proxy is in front of it. */
 import { attempt, fault, innermost, ok, reasonOf, warning, type Check } from './cli-doctor-check.js'
 import type { Config } from './config.js'
 import { isObject } from './domain/jwt.js'
 import { authorizationServerMetadataUrl } from './domain/metadata.js'
 
-/** `kid`: the key that signs by the database. */
+/** `kid`: the key that signs, according to the database. */
 export async function publicUrl({ ISSUER }: Config, kid: string | undefined): Promise<Check[]> {
   const first = await metadata(ISSUER)
   if (first.status === 'fault') return [first]
   return [first, ...(await Promise.all([readiness(ISSUER), publishedKeys(ISSUER, kid)]))]
 }
 
-/** Only what follows from the settings: what the proxy sends along cannot be seen from outside. */
+/** Judges by the settings alone: the headers that the proxy adds cannot be seen from outside. */
 export function proxy({ ISSUER, TRUST_PROXY }: Config): Check[] {
   if (!ISSUER.startsWith('https:') || TRUST_PROXY.length > 0) return []
   return [

@@ -1,4 +1,4 @@
-/** `registrar doctor`: is everything there that replicas need, and what mends what is not. It changes nothing. */
+/** `registrar doctor`: checks all that replicas need, and says how to fix what is not in place. It changes nothing. */
 import type { Command } from 'commander'
 import { fault, notChecked, ok, reasonOf, warning, type Check } from './cli-doctor-check.js'
 import * as database from './cli-doctor-database.js'
@@ -91,7 +91,7 @@ async function onDatabase({ config, faulty }: Patient): Promise<Seen> {
   }
 }
 
-/** One after the other, on one connection: it may be the last. */
+/** One check after the other, on one connection: it may be the last one free. */
 async function look(connected: Connected, { config, faulty }: Patient): Promise<Seen> {
   const { db } = connected
   const { check, reached } = await database.reachable(connected)
@@ -123,7 +123,7 @@ function without(want: string, ...names: string[]): Check[] {
   return names.map((name) => notChecked(name, want))
 }
 
-/** A local server makes its own when it starts; until then there is none. */
+/** Without SECRET, the one that a local server keeps in DATA_DIR; none until its first start. */
 function secretsOf({ secrets, DATA_DIR }: Config): Buffer[] {
   if (secrets.length > 0 || !hasLocalSecret(DATA_DIR)) return secrets
   return [localSecret(DATA_DIR)]

@@ -1,6 +1,6 @@
 /**
- * What the operator's commands have in common: what was found on stdout, as JSON or on a terminal as a table; words for
- * people on stderr; and how values are given.
+ * What the operator's commands share: results on stdout, as JSON or on a terminal as a table; messages for people on
+ * stderr; and parsers for option values.
  */
 import { InvalidArgumentError } from 'commander'
 import { table } from './cli-table.js'
@@ -17,7 +17,7 @@ export const output = { asked: false, to: process.stdout as NodeJS.WritableStrea
 
 export const printJson = (value: unknown) => printLine(JSON.stringify(value, null, 2))
 
-/** What scripts read is always JSON. */
+/** Prints a table only on a terminal and without `--json`: scripts always read JSON. */
 export async function print(value: unknown): Promise<void> {
   if (output.asked || !process.stdout.isTTY) await printJson(value)
   else await printLine(table(value, process.stdout.columns))
@@ -25,7 +25,7 @@ export async function print(value: unknown): Promise<void> {
 
 export const printLine = (line: string) => write([`${line}\n`])
 
-/** No faster than it is read; a reader that has enough, as `head`, is no fault. `console.log` would hide a full disk. */
+/** Waits for a slow reader; one that stops early, such as `head`, is no fault. `console.log` would hide a full disk. */
 export async function write(texts: Iterable<string> | AsyncIterable<string>): Promise<void> {
   for await (const text of texts) {
     const fault = await faultOfWriting(text)
@@ -40,7 +40,7 @@ export async function write(texts: Iterable<string> | AsyncIterable<string>): Pr
 function faultOfWriting(text: string): Promise<NodeJS.ErrnoException | undefined> {
   return new Promise((resolve) => {
     const { to } = output
-    // It is emitted as well, after it was called back.
+    // The stream also emits the error, after the callback.
     to.once('error', resolve)
     to.write(text, (error) => {
       if (!error) to.off('error', resolve)
@@ -54,13 +54,13 @@ export function wholeNumber(text: string): number {
   return Number(text)
 }
 
-/** With its zone, so that it means the same on every machine; a date alone is its first moment in UTC. */
+/** Parses a time with its zone, so that it means the same on every machine; a date alone is its first moment in UTC. */
 export function instant(text: string): Date {
   const [, date] =
     /^(\d{4}-\d\d-\d\d)(T\d\d:\d\d(:\d\d(\.\d{1,3})?)?(Z|[+-]\d\d:\d\d))?$/.exec(text) ?? []
   const [day, time] = [new Date(date ?? ''), new Date(text)]
   const isTime = [day, time].every((at) => !Number.isNaN(at.getTime()))
-  // A day that its month does not have would be taken for one of the next.
+  // `Date` would take a day that its month does not have for one of the next.
   if (!isTime || !day.toISOString().startsWith(date!))
     throw new InvalidArgumentError('A time with its zone, as 2026-01-31T09:00:00Z.')
   return time
@@ -74,7 +74,7 @@ export function oneOf<Name extends string>(...names: Name[]): (text: string) => 
   }
 }
 
-/** By id or address, in any spelling of it. @throws without repeating an address, which would go to some log. */
+/** Finds a user by id, or by address in any spelling. @throws without repeating the address, which may be logged. */
 export async function userId(db: Database, idOrEmail: string): Promise<string> {
   const email = canonicalEmail(idOrEmail)
   const id = await findUserId(db, email === undefined ? { id: idOrEmail } : { email })

@@ -11,7 +11,7 @@ import type { Database } from './repositories/tables.js'
 import { localSecret } from './secret.js'
 
 const MINUTES = MAX_AGE_SECONDS / 60
-/** By then every replica whose database answers has looked. */
+/** By then every replica that can reach the database has read the keys again. */
 const FOLLOWED_MS = REPLICAS_LOOK_EVERY_MS + 1_000
 
 const HELP = `
@@ -83,7 +83,7 @@ export function addKeyCommands(program: Command, withDatabase: WithDatabase): vo
     )
 }
 
-/** A local server has made its own. */
+/** Without SECRET, the one that a local server keeps in DATA_DIR. */
 function secretsOf({ secrets, DATA_DIR }: Config): Buffer[] {
   return secrets.length > 0 ? secrets : [localSecret(DATA_DIR)]
 }

@@ -1,4 +1,6 @@
-/** `registrar prune`: what replicas clear away all the time, done at once; and what they keep until an operator says how long. */
+/**
+ * `registrar prune`: clears at once what replicas clear all the time, and on request registrations, which they keep.
+ */
 import type { Command } from 'commander'
 import { inTransaction } from './database.js'
 import { print, wholeNumber, type WithDatabase } from './cli-io.js'
@@ -6,7 +8,7 @@ import { purgeUnclaimed, recordExpiries } from './repositories/expiries.js'
 import { purgeExpired } from './repositories/purge.js'
 import type { Database } from './repositories/tables.js'
 
-/** Rows of a table in one transaction: small enough that no request waits for it. */
+/** Rows of one table in one transaction: so few that no request has to wait. */
 const BATCH = 500
 
 const HELP = `

@@ -1,4 +1,4 @@
-/** `registrar registrations`: which there are, all there is about one, and the end of it. */
+/** `registrar registrations`: lists them, shows one, revokes one. */
 import type { Command } from 'commander'
 import { inTransaction } from './database.js'
 import { instant, oneOf, print, userId, wholeNumber, type WithDatabase } from './cli-io.js'
@@ -14,7 +14,7 @@ interface ListOptions extends Omit<registrations.ListFilter, 'user_id' | 'maxTri
 }
 
 const MOST_LISTED = 1000
-/** Of each: attempts, and entries of the history. */
+/** The most claim attempts, and the most entries of the history, that `show` prints. */
 const MOST_SHOWN = 100
 const BY_OPERATOR = { reason: 'revoked by the operator' }
 

@@ -1,4 +1,4 @@
-/** Ending very many registrations: batch by batch, pass by pass, until none of them lives. */
+/** Ends very many registrations, batch by batch and pass by pass, until none of them is alive. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { inTransaction } from './database.js'
 import { endBatch, type Batch, type Ended } from './repositories/revocation-batches.js'
@@ -6,7 +6,7 @@ import { lockSubject, removeDelegation } from './repositories/delegations.js'
 import { revokeById, type Details } from './repositories/revocations.js'
 import type { Database, DatabaseTransaction } from './repositories/tables.js'
 
-/** Passes that wait for nothing; after them each one that is left is waited for in turn, so that nobody can hold it for ever. */
+/** Passes that skip locked rows. Later ones wait for each row that is left, so that nobody can hold one for ever. */
 const FREE_PASSES = 3
 const PASSES = 6
 const PAUSE_MS = 200
@@ -15,9 +15,9 @@ const PAUSE_MS = 200
 const BUSY = ['55P03', '40P01', '40001']
 
 /**
- * `batches` looks again at each pass; what has ended is not in it any more. Safe to run on many machines at once, and to
- * run again after it was killed: each batch is done or not.
- * @throws when some live on, held by others all the time.
+ * `batches` is called anew for each pass, and leaves out what has ended by then. Safe to run on many machines at once,
+ * and to run again after it was killed: each batch is done whole or not at all.
+ * @throws when others held some locked through every pass, so that these live on.
  */
 export async function endAll(
   db: Database,
@@ -46,7 +46,7 @@ function endFree(db: Database, batch: Batch, details: Details): Promise<Ended> {
   return inTransaction(db, (tx) => endBatch(tx, batch, details))
 }
 
-/** One by one, each waiting for whoever holds it. */
+/** One by one, waiting for whoever holds each. */
 async function endInTurn(db: Database, batch: Batch, details: Details): Promise<Ended> {
   const ended = { registrations: 0, delegations: 0, left: 0 }
   const take = async (what: 'registrations' | 'delegations', work: Work) => {
@@ -69,7 +69,7 @@ async function endInTurn(db: Database, batch: Batch, details: Details): Promise<
 
 type Work = (tx: DatabaseTransaction) => Promise<boolean>
 
-/** Of work that is done whole or not at all. */
+/** Repeats `work`, which must be done whole or not at all, when others held the rows. */
 export async function retried<Result>(work: () => Promise<Result>, tries = 5): Promise<Result> {
   try {
     return await work()

@@ -61,7 +61,7 @@ async function chosen(db: Database, selectors: Omit<Options, 'yes'>): Promise<Ta
   if (Object.keys(selectors).length !== 1)
     throw new Error('Say what to end: exactly one of --issuer, --user, --since and --all.')
   if (issuer !== undefined) {
-    // A slash too many must not look like an incident that is over.
+    // A mistyped issuer, say with a slash too many, must not look like one that has nothing left to revoke.
     if (!(await findIssuer(db, issuer)))
       throw new Error(`There never was an issuer ${issuer} in the trust list.`)
     return { issuer }
@@ -70,7 +70,7 @@ async function chosen(db: Database, selectors: Omit<Options, 'yes'>): Promise<Ta
   return { since: since ?? null }
 }
 
-/** At most a hundred lines, however many there are. */
+/** Says how far it is, in at most a hundred lines. */
 function progressOf(total: number): (done: number) => void {
   let said = 0
   return (done) => {

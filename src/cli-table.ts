@@ -1,6 +1,6 @@
-/** What a command found, for people at a terminal. */
+/** Lays out what a command found for people at a terminal. */
 
-/** Rows as columns, when they fit; else, and for a single thing, a line for each member. */
+/** A list of objects becomes a table if that fits the width; otherwise, and for one object, each member gets a line. */
 export function table(value: unknown, width: number): string {
   if (!Array.isArray(value)) return lines(value)
   if (value.length === 0) return 'none'
@@ -27,7 +27,7 @@ function cell(value: unknown): string {
   return visible(typeof value === 'string' ? value : JSON.stringify(value))
 }
 
-/** Others chose some of the text: nothing in it may move the cursor, change its direction or hide. */
+/** Outsiders chose some of the text: nothing in it may move the cursor, change its direction or be invisible. */
 export function visible(text: string): string {
   return text.replace(
     /[\p{C}\p{Zl}\p{Zp}]/gu,

@@ -1,4 +1,4 @@
-/** `registrar users`: what is known of a person, and the end of that. */
+/** `registrar users`: shows what is known of a person, or erases it. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Command } from 'commander'
 import { inTransaction } from './database.js'
@@ -13,7 +13,9 @@ import type { Database } from './repositories/tables.js'
 
 const DETAILS = { reason: 'the user was forgotten' }
 const MOST_LISTED = 100
-/** Of the last tokens issued the trail may be told as much later (plugins/trail.ts), with the address they went to. */
+/**
+ * The audit rows of the last tokens, with the address they went to, may be written this much later (plugins/trail.ts).
+ */
 const TRAIL_LAG_MS = 1_000
 
 const HELP = `
@@ -68,8 +70,8 @@ export function addUserCommands(program: Command, withDatabase: WithDatabase): v
 }
 
 /**
- * Twice around the moment from which nothing can be bound to the user any more: before it, so that nothing outlives them
- * should this be interrupted; after it, for what was bound in between.
+ * Ends and erases twice: before `forgetPerson`, so that nothing outlives the user if this is interrupted; and after it,
+ * when nothing can be bound to the user any more, for what was bound in between.
  */
 async function forget(db: Database, user_id: string) {
   const { email } = await findPerson(db, user_id)

@@ -64,7 +64,7 @@ migrations
   .description(
     'apply every migration that is missing; safe on all replicas at once, and what migrate alone does',
   )
-  // What is no command comes to this one.
+  // As the default command, this one also gets what is no command.
   .allowExcessArguments()
   .action(async (_options: object, { args: [unknown] }: Command) => {
     if (unknown !== undefined) migrations.error(`error: unknown command '${unknown}'`)
@@ -112,7 +112,7 @@ try {
   process.exitCode = 1
 }
 
-/** With `--json` also tells which it ran. */
+/** With `--json` also prints the names of those it ran. */
 async function run(url: string, direction: 'up' | 'down', count?: number): Promise<void> {
   const names = await migrate(url, direction, { ...(count && { count }), log: say })
   if (output.asked) await printJson(names)

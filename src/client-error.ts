@@ -1,4 +1,4 @@
-/** Requests that never become one: Node's parser gives up before there is a route (RFC 9110 §15.5, RFC 6585 §5). */
+/** Answers requests that Node's parser gives up on before there is a route (RFC 9110 §15.5, RFC 6585 §5). */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { ConnectionError } from 'fastify'
@@ -8,7 +8,7 @@ const STATUS: Record<string, [status: number, reason: string]> = {
   HPE_HEADER_OVERFLOW: [431, 'Request Header Fields Too Large'],
 }
 
-/** What Node's own handler looks at, and the request that is being read or was read last. */
+/** What Node's own handler looks at: the answer under way, and the request that is being read or was read last. */
 interface HttpSocket extends Socket {
   _httpMessage?: ServerResponse | null
   parser?: { incoming: IncomingMessage | null } | null
@@ -23,7 +23,7 @@ export function clientError(error: ConnectionError, socket: HttpSocket): void {
 
 function answerTo(error: ConnectionError): string {
   let [status, reason] = STATUS[error.code] ?? [400, 'Bad Request']
-  // So long that it is refused as a URL where there is room for it.
+  // A URL this long is answered with 414 when the parser has room for it, so it is here too.
   if (status === 431 && /^[A-Z]+ [^\r\n]{8192}/.test(String(error.rawPacket)))
     [status, reason] = [414, 'URI Too Long']
   const body = JSON.stringify({ error: 'invalid_request', error_description: `${reason}.` })
@@ -33,7 +33,10 @@ function answerTo(error: ConnectionError): string {
   )
 }
 
-/** One answer each, in order (RFC 9112 §9.3.2): not when a request before this one waits for its own, or this one has one. */
+/**
+ * One answer each, in order (RFC 9112 §9.3.2): none while an earlier request waits for its own, or this one's has
+ * begun.
+ */
 function mayAnswer({ _httpMessage: waiting, parser }: HttpSocket): boolean {
   const reading = parser?.incoming
   if (!reading || reading.complete) return !waiting

@@ -1,4 +1,4 @@
-/** What is wrong with settings: each by itself, in words; how they fit together; what URLs may look like. */
+/** What is wrong with settings: each by itself, in words; in combination; and what their URLs may look like. */
 import { isIP } from 'node:net'
 import type { TSchema } from '@sinclair/typebox'
 import { ValueErrorType, type ValueError } from '@sinclair/typebox/value'
@@ -6,7 +6,10 @@ import pg from 'pg'
 import type { Config } from './config.js'
 import { accentFault } from './domain/color.js'
 
-/** Reads only what has its type whatever the schema says about its value; SCOPES has not. */
+/**
+ * Faults of settings in combination. Reads only what is safe to read although refused: SCOPES is not, unless
+ * `scopesRead`.
+ */
 export function crossFaults(config: Config, scopesRead: boolean): string[] {
   const faults = [
     ...urlFaults(config),
@@ -48,32 +51,32 @@ function urlFaults({ ISSUER, RESOURCE, local }: Config): string[] {
     faults.push(
       `ISSUER: write it without user, trailing slash, query or fragment: ${issuer.origin}${issuer.pathname.replace(/\/+$/, '')}`,
     )
-  // Others would mean something to the router, which serves everything below this path.
+  // Other characters would mean something to the router, which serves everything below this path.
   else if (!/^[\w.~/-]*$/.test(issuer.pathname))
     faults.push('ISSUER: only letters, digits and . _ ~ - in its path')
-  // The default repeats the issuer's fault.
+  // The default RESOURCE repeats the issuer's fault.
   if (faults.length > 0 && RESOURCE === `${ISSUER}/api`) return faults
   const resource = parseUrl(RESOURCE)
-  // A router decodes what it compares, so an escape in the path would be found nowhere.
+  // The router compares decoded paths, so a path with an escape would never match.
   if (!resource || /[?#%\s]|\/\/[^/]*@/.test(RESOURCE))
     faults.push('RESOURCE: an absolute URL without user, query, fragment or escapes')
   else if (resource.protocol !== 'https:' && !isLocal(RESOURCE))
     faults.push('RESOURCE: https is required off localhost')
-  // What an access token is for must not be what an assertion is for.
+  // Access tokens and assertions must not have the same audience.
   else if (RESOURCE === ISSUER) faults.push('RESOURCE: not the ISSUER itself')
   return faults
 }
 
-/** By who will read it, and without repeating it: it has a password. */
+/** Parsed by pg, which will use it, and not repeated in the fault: it contains a password. */
 function databaseFaults({ DATABASE_URL: url }: Config): string[] {
   if (!url?.startsWith('postgres')) return []
   try {
-    // It does not connect yet, and leaves out what comes after a #.
+    // This does not connect yet, and ignores what follows a #.
     const { port } = new pg.Client({ connectionString: url })
     if (port <= 65_535 && !url.includes('#')) return []
   } catch (error) {
     const { message, path } = error as NodeJS.ErrnoException
-    // Of a file that the URL names, as sslrootcert.
+    // A file that the URL names, such as sslrootcert, cannot be read.
     if (path !== undefined) return [`DATABASE_URL: ${message}`]
   }
   return [
@@ -93,7 +96,7 @@ function providerFault(issuer: string, { ISSUER, local }: Config): string | unde
 
 function signInFaults(config: Config): string[] {
   const { SIGN_IN, OIDC_ISSUER, OIDC_CLIENT_ID, OIDC_CLIENT_SECRET, oidcProviders } = config
-  // What is no list has its fault already.
+  // A value that is not a list has a fault already.
   const listed = Array.isArray(config.OIDC_PROVIDERS) ? config.OIDC_PROVIDERS.length : undefined
   const faults: string[] = []
   if (OIDC_ISSUER && listed)
@@ -132,7 +135,7 @@ function brandFaults({ BRAND_LOGO_URI: logo, BRAND_COLOR: color, local }: Config
   return faults
 }
 
-/** An address, or one and the length of its network. */
+/** Whether `text` is an address, or an address with a prefix length. */
 function isNetwork(text: string): boolean {
   const [address = '', length, more] = text.split('/')
   const bits = { 0: 0, 4: 32, 6: 128 }[isIP(address)]!
@@ -154,7 +157,7 @@ export function parseUrl(text: string): URL | undefined {
   return URL.canParse(text) ? new URL(text) : undefined
 }
 
-/** What is wrong with one setting, for who wrote it. `expected` of a schema is its pattern in words. */
+/** What is wrong with one setting, for whoever wrote it. `expected` of a schema is its pattern in words. */
 export function inWords({ type, message, schema, value }: ValueError): string {
   const inQuotes = typeof value === 'string' ? ': this is no JSON, or has quotes around it' : ''
   switch (type) {

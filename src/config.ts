@@ -97,9 +97,9 @@ export interface Config extends Static<typeof Settings> {
   local: boolean
   /** At least 32 random bytes each; the first signs and seals, all verify and open. */
   secrets: Buffer[]
-  /** Whom people sign in with when SIGN_IN is `oidc`: OIDC_PROVIDERS, or the one of OIDC_ISSUER. */
+  /** The providers that people sign in with when SIGN_IN is `oidc`: OIDC_PROVIDERS, or the one of OIDC_ISSUER. */
   oidcProviders: OidcProvider[]
-  /** RATE_LIMITS over the defaults; with a local issuer and without RATE_LIMITS none. */
+  /** The defaults, as RATE_LIMITS overrides them; none with a local issuer and no RATE_LIMITS. */
   rateLimits: Limits
 }
 
@@ -154,7 +154,7 @@ export function readSettings(env: NodeJS.ProcessEnv): { config: Config; faults: 
   return { config, faults: [...faults] }
 }
 
-/** In the form that URLs have: without the port that http implies. A PORT that is none is left to its schema. */
+/** Written as `URL` writes it, without the port that http implies. An invalid PORT is left to its schema. */
 function localIssuer(port: string): string {
   const url = /^\d+$/.test(port) ? parseUrl(`http://localhost:${port}`) : undefined
   return url?.origin ?? 'http://localhost:8000'

@@ -1,12 +1,13 @@
-/** Whether the database is away, which is no fault of the statement that failed (PROTOCOL §3: 503). */
+/** Whether an error means that the database is away, not that the statement is wrong (PROTOCOL §3: 503). */
 
 /**
- * Postgres's and pg's own words for "away": connecting (28, 3D000, 55000 too), resources, shutdown, read-only, timeouts;
- * never a bad query. 0A000 is what a standby says of an unlogged table, and a kept plan of a table that has changed.
+ * Codes that say "away": connecting (28, 3D000, 55000 too), resources, shutdown, read-only, timeouts, conflicts; never
+ * a bad query. 0A000 is what a standby answers for an unlogged table, and Postgres for a kept plan whose table has
+ * changed.
  */
 const AWAY =
   /^(08...|0A000|28...|3D000|53...|55000|55P03|57P0.|57014|25006|40001|40P01|ECONN.*|EPIPE|ETIMEDOUT|E(HOST|NET)UNREACH|ENOTFOUND|EAI_AGAIN|ENOENT)$/
-/** Whoever answers in its place cannot show that it is our database, or no longer: Node's names for X.509 and TLS. */
+/** Whatever answers cannot prove, or no longer, that it is our database: Node's codes for X.509 and TLS. */
 const UNTRUSTED =
   /^(CERT_.+|CRL_.+|UNABLE_TO_.+|INVALID_(CA|PURPOSE)|(DEPTH_ZERO_)?SELF_SIGNED_CERT.*|HOSTNAME_MISMATCH|EPROTO|ERR_(TLS|SSL)_.+)$/
 const AWAY_MESSAGE =

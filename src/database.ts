@@ -7,7 +7,7 @@ import pg from 'pg'
 import { pendingMigrations } from './migrations.js'
 import type { Database, DatabaseTransaction, Tables } from './repositories/tables.js'
 
-/** Of a replica, at most. */
+/** The most connections that a replica opens. */
 export const CONNECTIONS = 10
 const TIMEOUTS = {
   connectionTimeoutMillis: 3_000,
@@ -16,25 +16,27 @@ const TIMEOUTS = {
   idle_in_transaction_session_timeout: 10_000,
 }
 /**
- * A plan is kept, also one that was made while a table was small: rows are looked up one by one, and no table is read from
- * end to end. Where there is no other way, what that is reckoned to cost must not set off the compiler.
+ * Plans are kept, even one made while a table was small: so rows are looked up by index, and no table is read from end
+ * to end. Where there is no other way, the high estimated cost must not start the JIT compiler.
  */
 const PLANS = '-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off'
-/** Of the styles that a role or a database may have set, the one that pg can read. */
+/** Overrides the DateStyle of the role or the database: pg can read only this one. */
 const TIMES = '-c datestyle=iso'
 /**
  * How long a request or transaction may hold a connection: longer than Postgres takes to give up by itself. By then the
  * network or the whole machine is gone, or each of many answers is slow.
  */
 const HELD_MS = 7_000
-/** read_only_sql_transaction; feature_not_supported, as a standby says of an unlogged table, and a kept plan that is of no use. */
+/**
+ * read_only_sql_transaction; feature_not_supported: an unlogged table on a standby, or a kept plan that no longer fits.
+ */
 const USELESS = new Set(['25006', '0A000'])
-/** More texts than our code has; beyond it something makes new ones all the time. */
+/** More than our code has; reaching it means that something makes new texts all the time. */
 const MOST_PREPARED = 300
 const MOST_RETRIES = 3
 const RETRY_SPREAD_MS = 50
 
-/** Ends with `pool.end()`. */
+/** Opens a pool, which `pool.end()` ends. */
 export function connect(
   url: string,
   options: { max: number; onLost: (message: string) => void; log?: Logger | undefined },
@@ -53,12 +55,12 @@ export function connect(
   const useless = new WeakSet<pg.PoolClient>()
   pool.on('connect', (client) => {
     prepareStatements(client, names)
-    // The pool does not listen while a client is in use. Unheard, an error would end the process.
+    // The pool does not listen while a client is in use, and an error that nobody listens for would end the process.
     client.on('error', ({ message }) => {
-      // One that ends does not wait for its connections, which Postgres, when it stops with us, may end first.
+      // A pool that is ending does not wait for its connections, and a Postgres that stops with us may end them first.
       if (!pool.ending) options.onLost(`Lost a database connection: ${message}`)
     })
-    // After a failover the old primary may live on as a standby: the pool must find the new one.
+    // After a failover the old primary may live on as a standby: its connections must go, for the new one to be found.
     wireOf(client).on('errorMessage', ({ code }) => {
       if (USELESS.has(code)) useless.add(client)
     })
@@ -68,10 +70,10 @@ export function connect(
   })
   pool.on('release', (_error, client) => {
     clearTimeout(held.get(client))
-    // The pool lets go of who is ending.
+    // The pool drops a client that is ending.
     if (useless.has(client)) void client.end()
   })
-  // A lost idle connection, which its client has told of, is replaced at the next query.
+  // The client has reported the loss of an idle connection above; the next query opens another.
   pool.on('error', () => {})
   const dialect = new PostgresDialect({ pool })
   const log = options.log ?? []
@@ -104,14 +106,14 @@ export async function inTransaction<Result>(
   return await retryConflicts(() => db.transaction().execute(work))
 }
 
-/** For what is one statement or one transaction: a deadlock or a serialization failure leaves nothing of it behind. */
+/** `work`: one statement or one transaction, of which a deadlock or a serialization failure leaves nothing behind. */
 export async function retryConflicts<Result>(work: () => Promise<Result>): Promise<Result> {
   for (let retries = 0; retries < MOST_RETRIES; retries += 1) {
     try {
       return await work()
     } catch (error) {
       if (!isConflict(error)) throw error
-      // Apart from each other, or those who collided would collide again.
+      // Spread out, or those that collided would collide again.
       await sleep(Math.random() * RETRY_SPREAD_MS)
     }
   }
@@ -127,12 +129,12 @@ export async function requireMigrations(pool: pg.Pool): Promise<void> {
     )
 }
 
-/** @throws what a write would, which also makes the pool look for another primary. */
+/** @throws the error that a write would get, which also makes the pool drop the connection and look for the primary. */
 export async function requireWritable(pool: pg.Pool): Promise<void> {
   await pool.query('select from signing_keys where false for share')
 }
 
-/** How far the database's clock is from ours at least; the way to it and back is not counted. */
+/** The least that the database's clock and ours can be apart, in seconds: the time of the round trip is not counted. */
 export async function clockDistance(pool: pg.Pool): Promise<number> {
   const before = Date.now()
   const { rows } = await pool.query<{ now: number }>(
@@ -142,20 +144,20 @@ export async function clockDistance(pool: pg.Pool): Promise<number> {
   return Math.max(before - now, now - Date.now(), 0) / 1000
 }
 
-/** @throws when the database's clock is not ours: times are the database's, tokens are dated by us. */
+/** @throws when the clocks are too far apart: times in tables are the database's, times in tokens are ours. */
 export async function requireSameTime(pool: pg.Pool, skewSeconds: number): Promise<void> {
   const seconds = await clockDistance(pool)
   if (!isSameTime(seconds, skewSeconds))
     throw new Error(`This clock and the database's are ${Math.round(seconds)} s apart`)
 }
 
-/** Clocks so many seconds apart. */
+/** Whether clocks this many seconds apart count as the same. */
 export function isSameTime(seconds: number, skewSeconds: number): boolean {
   // Tokens are dated in whole seconds.
   return seconds <= skewSeconds + 1
 }
 
-/** What an operator can mend, in a sentence. A host with several addresses fails with several errors, and no words. */
+/** What an operator can mend, in a sentence. A host with several addresses fails with several errors and no message. */
 export function sentence(error: unknown): string {
   const { errors: [first] = [error] } = error as Partial<AggregateError>
   const { message, syscall } = first as NodeJS.ErrnoException
@@ -175,7 +177,7 @@ function isConflict(error: unknown): boolean {
   return ['40001', '40P01'].includes(String((error as { code?: unknown } | null)?.code))
 }
 
-/** pg's own timeout for a query would put the deaf connection back into the pool. */
+/** A client's own connection, to end one that is deaf: pg's own query timeout would put it back into the pool. */
 function wireOf(client: pg.PoolClient) {
   return (client as unknown as { connection: EventEmitter & { stream: Socket } }).connection
 }

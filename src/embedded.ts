@@ -21,18 +21,18 @@ interface EmbeddedPostgres {
 }
 
 type Log = (message: string) => void
-/** Whom Postgres runs as when we are root, which it refuses to be; undefined: as ourselves. */
+/** The account that Postgres, which refuses to be root, runs as when we are root; undefined: our own. */
 type Account = { uid: number; gid: number } | undefined
 type Cluster = { folder: string; password: string; account: Account; logFile: string }
 
-/** Where root puts what the unprivileged account could not reach in its own place. */
+/** Where root puts what the unprivileged account could not reach in its usual place. */
 const ELSEWHERE = '/var/lib/agent-registrar'
 export const PASSWORD = 'registrar.password'
 const [UNFINISHED, UNFINISHED_MS] = ['postgres.new-', 600_000]
 const PATIENCE_MS = 20_000
-/** Others stopped it, were faster or took the port; or a killed server's children still work. */
+/** Others stopped it, were faster or took the port; or a killed server's children are still running. */
 const CONTENDED = /ended with 0|already exists|is empty|already in use|still in use/
-/** Advisory locks: one that every opener shares while it is here, one for creating the database. */
+/** Advisory locks: one that every opener shares while it uses the server, one for creating the database. */
 const [PRESENCE, CREATION] = [0x7265_6769, 0x7265_676a]
 /** Nothing inherited: PG* variables would reach into the server, and macOS needs a plain locale. */
 const ENV = { LC_ALL: 'C', PATH: '/usr/local/bin:/usr/bin:/bin' }
@@ -69,7 +69,7 @@ export async function openEmbeddedPostgres(options: {
 }
 
 async function findCluster(dataDir: string, log: Log): Promise<Cluster> {
-  // Others may pass through but not look: when we are root, the server's account has to.
+  // Other accounts may pass through but not list it: when we are root, the server's account has to.
   fs.mkdirSync(dataDir, { recursive: true, mode: 0o711 })
   fs.accessSync(dataDir, fs.constants.W_OK)
   const root = fs.realpathSync(dataDir)
@@ -105,7 +105,7 @@ async function createCluster(place: string, account: Account, log: Log) {
   })
   if (!closed) return
   try {
-    // The link is the memory: it holds when permissions change and when the data folder moves.
+    // The link records the place: it holds when permissions change and when the data folder moves.
     fs.symlinkSync(folder, place)
     log(`Postgres, which is never root, cannot enter ${dirname(place)}: its data is in ${folder}`)
   } catch (error) {
@@ -114,7 +114,7 @@ async function createCluster(place: string, account: Account, log: Log) {
   }
 }
 
-/** Fills a folder beside `target`, then renames it: no kill leaves half, the first of two wins. */
+/** Fills a folder beside `target`, then renames it: a kill never leaves half of it, and the first of two wins. */
 async function makeFolder(target: string, fill: (made: string, work: string) => Promise<void>) {
   const work = fs.mkdtempSync(join(dirname(target), UNFINISHED))
   const made = join(work, 'made')
@@ -237,7 +237,7 @@ export async function freePort(): Promise<number> {
   return port
 }
 
-/** What postmaster.pid says, if that process is this cluster's: its number may be another's now. */
+/** What postmaster.pid says, if that process is this cluster's: another may have its number by now. */
 function postmaster(folder: string) {
   try {
     const lines = fs.readFileSync(join(folder, 'postmaster.pid'), 'utf8').split('\n')
@@ -262,11 +262,11 @@ function removeStalePidFile(folder: string) {
   if (age(file) > 1000 && !postmaster(folder)) fs.rmSync(file, { force: true })
 }
 
-/** Connects, which for as long as it lasts tells the others of us, and creates `registrar`. */
+/** Connects, and creates `registrar`. While the connection lasts, its lock tells other processes that we are here. */
 async function enter(connectionString: string): Promise<pg.Client> {
   const limits = { connectionTimeoutMillis: 5000, lock_timeout: 5000 }
   const client = new pg.Client({ connectionString, ...limits })
-  // Without a listener the server's death would be ours; 'end' follows, and is logged.
+  // Without a listener the server's death would end us too; 'end' follows, and is logged.
   client.on('error', () => {})
   try {
     await client.connect()
@@ -287,7 +287,7 @@ async function leave(client: pg.Client, folder: string) {
   try {
     await client.query('select pg_advisory_unlock_shared($1)', [PRESENCE])
     const alone = await client.query('select pg_try_advisory_lock($1) as yes', [PRESENCE])
-    // The lock is held while the server stops: who comes now waits for the next one.
+    // The lock is held while the server stops: whoever connects now waits for it, then starts the next server.
     if (!server || !alone.rows[0].yes) return
     process.kill(server.pid, 'SIGINT')
     while (postmaster(folder)?.pid === server.pid) await sleep(10)

@@ -36,7 +36,7 @@ export function because(reason: string | undefined, error: OAuthError): OAuthErr
   return error
 }
 
-/** What a surface says for a reason. */
+/** The error that a surface answers for a reason. */
 export function refusalFor<Reason extends string>(
   refusals: Record<Reason, () => OAuthError>,
   reason: Reason,
@@ -107,7 +107,7 @@ const FRAMEWORK: Record<string, [status: number, error: string, description: str
   FST_ERR_CTP_EMPTY_JSON_BODY: [400, 'invalid_request', 'The request body is empty.'],
 }
 
-/** Any thrown thing, even nothing, → what the caller is told about it. `accept`: the media type that is taken. */
+/** Anything thrown, even nothing, → what the caller is told about it. `accept`: the media type that is taken. */
 export function toOAuthError(thrown: unknown, accept?: string): OAuthError {
   if (thrown instanceof OAuthError) return thrown
   const error = (thrown ?? {}) as FastifyError
@@ -126,12 +126,15 @@ export function toOAuthError(thrown: unknown, accept?: string): OAuthError {
       'invalid_request',
       'The request could not be understood.',
     )
-  // After the caller's own faults: who hangs up while sending is an ECONNRESET as well.
+  // After the caller's own faults: hanging up while sending is an ECONNRESET as well.
   if (isDatabaseAway(error)) return unavailable()
   return new OAuthError(500, 'server_error', 'Something went wrong on our side.')
 }
 
-/** From a short list, whatever was thrown: a refusal's cause is one of ours, or an error, whose words are not. */
+/**
+ * From a short list, whatever was thrown: a refusal's cause is a reason of ours, or an error, whose message is not
+ * used.
+ */
 function reasonOf(thrown: unknown): string | undefined {
   if (thrown instanceof OAuthError)
     return typeof thrown.cause === 'string' ? thrown.cause : reasonOf(thrown.cause)
@@ -177,7 +180,7 @@ export function jsonErrors(body: (told: OAuthError) => object, accept?: string) 
   ): void => {
     const told = toOAuthError(error, accept)
     if (told.statusCode === 415 && accept) reply.header('accept', accept)
-    // Said here too: no hook runs for a URL that cannot be decoded.
+    // Set here too: no hook runs for a URL that cannot be decoded.
     reply.header('cache-control', 'no-store')
     void reply.send(refused(body, reply, told, error))
   }
@@ -196,7 +199,7 @@ export function refused<Body>(
   const { request } = reply
   const { error, description } = told
   request.refusal = { error, reason: reasonOf(thrown), description }
-  // Of what is our own fault the log gets everything.
+  // The log gets all of what is our own fault.
   if (told.statusCode >= 500) request.log.error({ err: thrown }, 'request failed')
   reply.code(told.statusCode).headers(told.headers)
   return body(told)

@@ -1,4 +1,4 @@
-/** The signing keys as whoever holds SECRET finds them in the database: replicas, and the operator's command. */
+/** The signing keys in the database, for those that hold SECRET: replicas, and the operator's command. */
 import type { JsonWebKey } from 'node:crypto'
 import { inTransaction } from './database.js'
 import * as secretList from './domain/secret-list.js'
@@ -16,9 +16,9 @@ export type FoundKeys =
   | { ok: false; reason: string }
   | {
       ok: true
-      /** Public, the first to sign first. */
+      /** Public keys, in the order in which they sign. */
       published: Record<string, string>[]
-      /** Whose turn it is to sign; without `privateJwk`, `reason` says why not here. */
+      /** The key whose turn it is to sign. Without `privateJwk`, `reason` says why this process cannot sign with it. */
       signing: { kid: string } & ({ privateJwk: JsonWebKey } | { reason: string })
     }
 
@@ -31,8 +31,8 @@ interface Found {
 }
 
 /**
- * Makes the first key when there is none, and seals keys anew when SECRET is rotated. `lifetimeSeconds`: what is signed
- * may be presented for so long.
+ * Finds the published keys, and the one to sign with. Makes the first key when there is none, and seals keys anew when
+ * SECRET is rotated. `lifetimeSeconds`: how long what is signed may be presented.
  */
 export async function findKeys(
   db: Database,
@@ -60,7 +60,7 @@ export async function findKeys(
   return { ok: true, published, signing: { kid, privateJwk: JSON.parse(opened.privateJwk) } }
 }
 
-/** Of the published keys the one to sign with. The clock of a database that took over may be behind all turns. */
+/** The published key to sign with: the last one, if the clock of a database that took over is behind every turn. */
 export function keyInTurn(
   published: signingKeys.SigningKeyRow[],
 ): signingKeys.SigningKeyRow | undefined {
@@ -71,7 +71,7 @@ async function find(db: Database): Promise<Found> {
   return { keys: await signingKeys.publishedKeys(db), known: await listSecretFingerprints(db) }
 }
 
-/** The database gets to know new secrets from who has one that it knows, and its first ones with its first key. */
+/** Stores new secrets' fingerprints, and makes the first key. Undefined: the database is another deployment's. */
 async function introduce(tx: DatabaseTransaction, secrets: Buffer[]): Promise<Found | undefined> {
   await signingKeys.lockKeys(tx)
   const found = await find(tx)
@@ -147,7 +147,7 @@ export async function rotateKeys(
   })
 }
 
-/** Nothing under this key verifies any more. */
+/** Retires a key: nothing signed with it verifies any more. */
 export async function retireKey(db: Database, kid: string): Promise<void> {
   await inTransaction(db, async (tx) => {
     await signingKeys.lockKeys(tx)

@@ -4,10 +4,10 @@
 import { pino } from 'pino'
 
 const CHUNK_LENGTH = 16_384
-/** What a killed process may leave untold; one that ends tells all. */
+/** How much of its log a killed process may lose; one that exits loses nothing. */
 const FLUSH_EVERY_MS = 100
 
-/** Without its own gathering, which measures all that it has at each new line. */
+/** Without pino's own buffering, which measures the whole buffer at each new line. */
 const output = pino.destination({ dest: 1, sync: true })
 let lines: string[] = []
 let length = 0

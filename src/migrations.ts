@@ -27,7 +27,7 @@ const TABLE = 'migrations'
 /** Any number that nothing else locks on: `echo registrar | cksum`. */
 const LOCK = 1_166_780_250
 const LOCK_RETRY_MS = 100
-/** Whoever asks for a table waits behind a migration that waits for it: no longer than this. */
+/** Requests for a table queue behind a migration that waits for it: for no longer than this. */
 const TABLE_WITHIN_MS = 1_000
 /** lock_not_available, deadlock_detected */
 const TABLE_IN_USE = ['55P03', '40P01']
@@ -90,8 +90,8 @@ export async function migrationStatus(
 }
 
 /**
- * Names that this version has and the database has not: not ready while there are any. What only the
- * database has came with a newer version, which an older replica outlives (expand, then contract).
+ * Names of migrations that the database lacks: a replica is not ready while there are any. What only the database has
+ * came with a newer version, which an older replica can live with (expand, then contract).
  */
 export async function pendingMigrations(pool: pg.Pool, dir: string = DIR): Promise<string[]> {
   return (await status(pool, dir))
@@ -99,7 +99,9 @@ export async function pendingMigrations(pool: pg.Pool, dir: string = DIR): Promi
     .map(({ name }) => name)
 }
 
-/** Why this role can make nothing in this database, and the cure; undefined: it can. From Postgres 15 on that takes a grant. */
+/**
+ * Why this role cannot create tables here, and the cure; undefined when it can. From Postgres 15 on that takes a grant.
+ */
 export async function creationRefused(db: Queryable): Promise<string | undefined> {
   const { rows } = await db.query<{ role: string; database: string; owner: string }>(
     `select quote_ident(current_user) as role, quote_ident(datname) as database,
@@ -128,7 +130,9 @@ async function lock(client: pg.Client, log: (line: string) => void): Promise<voi
   while (!(await locked()))
 }
 
-/** As often as replicas or a backup have a table that it needs: what it did until then is undone, and they go on. */
+/**
+ * Tries again while replicas or a backup hold a table that it needs; what it did until then is undone, so they go on.
+ */
 async function run(
   client: pg.Client,
   direction: 'up' | 'down',
@@ -194,7 +198,7 @@ async function migrationFiles(dir: string): Promise<string[]> {
 async function appliedMigrations(db: Queryable): Promise<Map<string, Date>> {
   const table = await db.query('select to_regclass($1) as oid', [`public.${TABLE}`])
   if (table.rows[0].oid === null) return new Map()
-  // In UTC, and without a zone. As a number, which no DateStyle changes.
+  // Stored in UTC without a zone; read as a number, which no DateStyle changes.
   const { rows } = await db.query<{ name: string; seconds: number }>(
     `select name, extract(epoch from run_on)::float8 as seconds from public.${TABLE}`,
   )

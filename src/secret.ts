@@ -36,9 +36,9 @@ function pathIn(dataDir: string): string {
   return join(dataDir, 'secret')
 }
 
-/** Two processes that start at once end with the same one: the link is made whole or not at all. */
+/** Two processes that start at once end up with the same one: the link is made whole or not at all. */
 function makeSecret(path: string, dataDir: string): void {
-  // Never the draft of another: written over, it would change the secret that was linked from it.
+  // Never another process's draft: overwriting it would change the secret that was linked from it.
   const draft = `${path}.${randomBytes(8).toString('hex')}`
   mkdirSync(dataDir, { recursive: true })
   writeFileSync(draft, randomBytes(BYTES).toString('base64'), { mode: 0o600, flag: 'wx' })

@@ -10,7 +10,7 @@ import { localSecret } from './secret.js'
 /** Orchestrators kill after 30 s. */
 const STOP_WITHIN_MS = 28_000
 
-/** Resolves once, at the first signal. One that follows means the same, and does not cut the stop short. */
+/** Resolves once, at the first signal. Later ones do not cut the stop short. */
 const stopSignal = new Promise<NodeJS.Signals>((resolve) => {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, resolve)
 })
@@ -31,7 +31,7 @@ async function serve(): Promise<void> {
     if (database.embedded) await migrate(database.url, 'up', { log: say })
     const app = await buildApp({ ...config, DATABASE_URL: database.url })
     try {
-      // Metrics have their port before the public has its own.
+      // The metrics port is open before the public one.
       await listening('METRICS_HOST, METRICS_PORT', app.ready())
       const { HOST: host, PORT: port } = config
       await listening('HOST, PORT', app.listen({ host, port }))
@@ -50,7 +50,7 @@ async function serve(): Promise<void> {
   }
 }
 
-/** Says which settings have the address that cannot be listened at. */
+/** Names the settings whose address cannot be listened at. */
 async function listening(settings: string, begun: PromiseLike<unknown>): Promise<void> {
   try {
     await begun

@@ -1,9 +1,9 @@
-/** Whose word counts on where a request came from. */
+/** Which proxies are believed about where a request came from. */
 import proxyAddr from '@fastify/proxy-addr'
 
 type Trusts = (address: string, hop: number) => boolean
 
-/** How many proxies stand before us, or which networks they are in; with neither, `X-Forwarded-*` is ignored. */
+/** `proxies`: how many stand before us, or the networks they are in. Without any, `X-Forwarded-*` is ignored. */
 export function trustProxy(proxies: string[]): false | Trusts {
   const [first] = proxies
   if (first === undefined) return false

@@ -1,4 +1,4 @@
-/** Of this release, as the package says it. */
+/** The version of this release, from package.json. */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 

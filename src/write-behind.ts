@@ -1,8 +1,8 @@
 /** Writes that may follow the answer they belong to, many in one statement, for as long as writing goes well. */
 
-/** For how long after a write that went well an answer may go ahead of its own. */
+/** How long after a successful write answers may go out before their own writes. */
 const TRUST_MS = 100
-/** For how long those that are ahead gather. */
+/** How long writes that were overtaken by their answers gather for one statement. */
 const GATHER_MS = 20
 const RETRY_MS = 500
 const MOST_INPUTS = 1_000
@@ -15,8 +15,8 @@ interface WriteBehind<Input> {
 }
 
 /**
- * `write`: one whose caller has to wait, because nothing was written lately, or what went ahead has failed. `writeMany`: those
- * that went ahead. When it fails, `writeMissing` is called until it succeeds: some of them may be there already.
+ * `write`: for a caller who waits, because nothing was written lately or what went ahead failed. `writeMany`: for those
+ * whose answers went ahead. When it fails, `writeMissing` is called until it succeeds: some may be there already.
  */
 export function writeBehind<Input>(
   write: (input: Input) => Promise<void>,
