@@ -1,14 +1,14 @@
-/** What processes used, from the operating system's accounting (proc(5)). */
+/** How much CPU and memory processes used, from the operating system's accounting (proc(5)). */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import pg from 'pg'
 
-/** Of /proc/PID/stat; Linux shows hundredths of a second to programs on every machine. */
+/** The unit of times in /proc/PID/stat: Linux shows hundredths of a second to programs on every machine. */
 const TICK_MICROSECONDS = 10_000
 
-/** A group of processes: of one server, or of a Postgres cluster. */
+/** The CPU microseconds that a group of processes has used: of one server, or of a Postgres cluster. */
 export type Processes = () => number
 
-/** CPU microseconds of all threads, to the nanosecond where the kernel tells. 0 once the process is gone. */
+/** CPU microseconds of all threads, as exact as the kernel tells. 0 once the process is gone. */
 function cpuOf(pid: number): number {
   try {
     let nanoseconds = 0
@@ -54,7 +54,7 @@ export function family(parent: number): Processes {
   }
 }
 
-/** Of the whole cluster behind the URL. Undefined when it is on another machine. */
+/** All processes of the cluster behind the URL. Undefined when it is on another machine. */
 export async function postgresProcesses(url: string): Promise<Processes | undefined> {
   const client = new pg.Client({ connectionString: url })
   await client.connect()
@@ -68,8 +68,8 @@ export async function postgresProcesses(url: string): Promise<Processes | undefi
 }
 
 /**
- * Of the time since now that processes wanted, the percentage that the host of a virtual machine gave to others (`steal`
- * of proc(5)): what is measured meanwhile is slower, and its slowest requests are the host's.
+ * Of the CPU time wanted since now, the percentage that the host of a virtual machine gave to others (`steal` of
+ * proc(5)): measurements in that time are slower, and the slowest requests are the host's doing.
  */
 export function stolen(): () => number {
   const read = () => {
@@ -85,7 +85,7 @@ export function stolen(): () => number {
   }
 }
 
-/** Resident memory of all of them together, in MB. */
+/** Resident memory of all these processes together, in MB. */
 export function residentMb(pids: number[]): number {
   const kilobytes = pids.map((pid) => {
     try {
@@ -97,7 +97,7 @@ export function residentMb(pids: number[]): number {
   return kilobytes.reduce((a, b) => a + b, 0) / 1024
 }
 
-/** Who listens on a TCP port of this machine: the process, or undefined when it cannot be seen. */
+/** The process that listens on a TCP port of this machine, or undefined when it cannot be seen. */
 export function listenerOf(port: number): number | undefined {
   const inodes = new Set<string>()
   for (const table of ['/proc/net/tcp', '/proc/net/tcp6'])
@@ -113,7 +113,7 @@ export function listenerOf(port: number): number | undefined {
         if (inode !== undefined && inodes.has(inode)) return Number(entry)
       }
     } catch {
-      // Another user's, or gone.
+      // Another user's process, or one that is gone.
     }
   }
   return undefined

@@ -4,10 +4,10 @@ import { openEmbeddedPostgres } from '../src/embedded.js'
 import { ask, findBinaries, ownServer } from './postgres.js'
 import type { Scope } from './scope.js'
 
-/** Of the write-ahead log, 16 MB each. */
+/** Segments of the write-ahead log, 16 MB each. */
 const SEGMENTS = 64
 
-/** Returns where databases can be made. */
+/** Returns the URL of a server where databases can be made. */
 export async function openCluster(life: Scope, folder: string): Promise<string> {
   const { DATABASE_URL } = process.env
   if (DATABASE_URL) return DATABASE_URL
@@ -36,7 +36,9 @@ async function openEmbedded(
   return embedded.url
 }
 
-/** For the log to use again, as on a server that has run for a while: to make one takes 40 ms, in which nobody commits. */
+/**
+ * Makes segments for the log to reuse, as on a server that ran for a while: each takes 40 ms, in which nobody commits.
+ */
 async function writeSegments(url: string): Promise<void> {
   await ask(
     url,

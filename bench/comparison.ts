@@ -1,17 +1,17 @@
-/** This server beside others that were measured by turns with it. */
+/** Compares this server with others that were measured by turns with it. */
 import { printTable, summaryOf, times, type Series } from './report.js'
 
 interface Compared {
   scenario: Series['scenario']
   target: string
   other: string
-  /** How many times its requests per second, undefined when the other cannot do it. */
+  /** Our requests per second divided by the other's; undefined when the other cannot do the scenario. */
   rate: number | undefined
-  /** How many times its CPU per request, of the server alone. */
+  /** Our CPU per request divided by the other's, of the server alone. */
   cpu: number | undefined
 }
 
-/** Pairs servers with the same number of rows. */
+/** Compares servers that have the same number of rows. */
 export function compare(all: Series[], isOther: (target: string) => boolean): Compared[] {
   const names = [...new Set(all.map(({ target }) => target))]
   const others = names.filter(isOther)

@@ -1,4 +1,4 @@
-/** One HTTP/1.1 connection that is kept alive: as little work as it can be, so that the load costs less than what it measures. */
+/** A persistent HTTP/1.1 connection that does as little as it can: the load must cost less than what it measures. */
 import { connect, type Socket } from 'node:net'
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -9,7 +9,7 @@ export interface Reply {
 }
 
 export interface Connection {
-  /** Sends a whole request, and hands its answer over; undefined when the connection was lost. One at a time. */
+  /** Sends a whole request, and passes on its answer; undefined when the connection was lost. One request at a time. */
   send(request: string, done: (reply: Reply | undefined) => void): void
   end(): void
 }
@@ -17,7 +17,7 @@ export interface Connection {
 const PAUSE_MS = 50
 const BLANK = '\r\n\r\n'
 
-/** Comes back by itself after a loss. */
+/** Reconnects by itself after a loss. */
 export async function openConnection(host: string, port: number): Promise<Connection> {
   let socket = await open()
   let received = ''
@@ -73,7 +73,7 @@ export async function openConnection(host: string, port: number): Promise<Connec
   }
 }
 
-/** RFC 9112 §6.3, as far as servers of an API go: a length, or chunks. Undefined until it is complete. */
+/** Parses an answer with a length or in chunks, as API servers send them (RFC 9112 §6.3). Undefined until complete. */
 function parse(text: string): Reply | undefined {
   const end = text.indexOf(BLANK)
   if (end < 0) return undefined

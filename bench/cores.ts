@@ -1,12 +1,12 @@
-/** Who runs where: what is measured has a core of its own, everything else shares the others. */
+/** Which cores run what: the servers measured have a core each, everything else shares the others. */
 import { execFileSync } from 'node:child_process'
 import { availableParallelism } from 'node:os'
 
-/** As taskset writes them. Undefined: wherever there is room. */
+/** Lists of cores as taskset writes them. Undefined: wherever there is room. */
 export interface Cores {
-  /** Of the first server, of the second … */
+  /** For the first server, the second, and so on. */
   servers: (string | undefined)[]
-  /** Of the load, Postgres and the proxy. */
+  /** For the load, Postgres and the proxy. */
   others: string | undefined
 }
 
@@ -21,12 +21,12 @@ export function planCores(servers: number): Cores {
   }
 }
 
-/** The command, to be run on these cores only. */
+/** The command that runs `command` on these cores only. */
 export function pinned(cores: string | undefined, command: string[]): string[] {
   return cores === undefined ? command : ['taskset', '-c', cores, ...command]
 }
 
-/** This process, and what it starts from now on. */
+/** Keeps this process, and what it starts from now on, on these cores. */
 export function pinSelf(cores: string | undefined): void {
   if (cores === undefined) return
   execFileSync('taskset', ['-a', '-p', '-c', cores, String(process.pid)], { stdio: 'pipe' })

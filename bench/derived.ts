@@ -1,18 +1,18 @@
-/** Ids and tokens that follow from a number: the database makes millions of rows with them, the load knows them too. */
+/** Ids and tokens derived from a number: the database makes millions of rows with them, and the load knows them too. */
 import { createHash } from 'node:crypto'
 
-/** Every so many registrations one is a provider's, bound to a person; the others wait for theirs. */
+/** One in so many registrations is a provider's, bound to a person; the others wait for their person. */
 export const PEOPLE_EVERY = 10
 
 const digest = (text: string) => createHash('sha256').update(text).digest('base64url')
 
-/** In the order of their numbers, as ours are in the order of their times. */
+/** Sorted by their numbers, as real ids are by time. */
 export const registrationId = (i: number) =>
   `reg_${String(i).padStart(9, '0')}${digest(`registration ${i}`).slice(0, 13)}`
 export const claimToken = (i: number) => `clm_${digest(`claim ${i}`)}`
 export const subject = (i: number) => `person-${i}`
 
-/** The same in SQL, of the column `i`. */
+/** The same in SQL, from the column `i`. */
 export const SQL = {
   registrationId: `'reg_' || lpad(i::text, 9, '0') || substr(${digestSql('registration')}, 1, 13)`,
   attemptId: `'cla_' || lpad(i::text, 9, '0') || substr(${digestSql('attempt')}, 1, 13)`,
@@ -26,7 +26,7 @@ function digestSql(kind: string): string {
   return `translate(encode(${hash}, 'base64'), '+/=', '-_')`
 }
 
-/** Walks evenly over 1 … `count`, each once before any comes again, neighbours far apart. */
+/** Walks evenly over 1 … `count`: each comes once before any comes again, and neighbours are far apart. */
 export function spread(count: number, wanted: (i: number) => boolean): () => number {
   const step = coprime(Math.max(1, Math.round(count * 0.618)), count)
   let at = 0

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { ask } from './postgres.js'
 
-/** Says how many this Postgres wants when the machine has fewer. */
+/** Says how many huge pages this Postgres wants when the machine has fewer. */
 export async function adviseHugePages(url: string): Promise<void> {
   const { rows } = await ask(url, 'show shared_memory_size_in_huge_pages')
   const wanted = Number(rows[0].shared_memory_size_in_huge_pages)

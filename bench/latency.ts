@@ -1,4 +1,4 @@
-/** Latency when half of what the server can do is asked of it, whether it has answered or not. */
+/** Latency at half the load that the server can bear, sent at a fixed rate whether it has answered or not. */
 import { measure, type Sample } from './measure.js'
 import type { Options } from './options.js'
 import { number, printTable, summaryOf, type Series } from './report.js'
@@ -8,7 +8,7 @@ import type { Target } from './target.js'
 interface Latency {
   scenario: Series['scenario']
   target: string
-  /** As they came: fewer than were meant, where the load was held up. */
+  /** The rate that was reached: lower than intended where the load itself was held up. */
   requests_per_second: number
   p50_ms: number
   p99_ms: number

@@ -1,4 +1,4 @@
-/** What this machine can do at all, and how far from that the server is. */
+/** What this machine can do at most, and how far from that the server is. */
 import { execFile, spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -54,7 +54,7 @@ export async function startEmptyRoute(life: Scope, cores: string | undefined): P
   }
 }
 
-/** Measures once more what needs no server. */
+/** Measures the limits that need no server once more. */
 export async function addLimits(
   limits: Limits,
   cores: string | undefined,
@@ -98,7 +98,7 @@ export function printLimits(limits: Limits, all: Series[]): void {
   printTable(['scenario', 'server', 'times', 'goal', ''], lines)
 }
 
-/** Each of the goals, at every server that was asked for it. */
+/** Each goal, for every server on which its scenario was measured. */
 export function distances(limits: Limits, all: Series[]) {
   const us = (scenario: Series['scenario'], target?: string) => {
     const found = all.find(

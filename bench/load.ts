@@ -1,10 +1,10 @@
-/** Load on one server: as many requests as it answers, or a given number each second. Every answer is checked. */
+/** Puts load on one server: as many requests as it answers, or a given number each second. Every answer is checked. */
 import { openConnection, type Connection, type Reply } from './connection.js'
 
 export interface Work {
   /** The next request, whole. */
   next(): string
-  /** Whether that is what it should answer. */
+  /** Whether this is the answer that it should get. */
   expected(reply: Reply): boolean
 }
 
@@ -14,18 +14,18 @@ export interface Outcome {
   /** The first answer that was not expected. */
   surprise: string | undefined
   seconds: number
-  /** Milliseconds, in order. */
+  /** In milliseconds, sorted. */
   latencies: Float64Array
 }
 
 export interface LoadOptions {
   connections: number
   seconds: number
-  /** Requests a second, in an open loop. Default: the next one as soon as one is answered. */
+  /** Requests a second, in an open loop. Default: a closed loop, where each answer triggers the next request. */
   rate?: number
-  /** At most so many. */
+  /** The most requests; only in a closed loop. */
   requests?: number
-  /** Runs when the connections stand, before the first request. */
+  /** Runs when the connections are open, before the first request. */
   onStart?: () => void
 }
 
@@ -72,7 +72,7 @@ function newTally(work: Work): Tally {
   }
 }
 
-/** Ends with the answer to the last request. */
+/** Ends when the last request is answered. */
 async function closedLoop(
   connections: Connection[],
   work: Work,
@@ -100,13 +100,13 @@ async function closedLoop(
   )
 }
 
-/** A timer of ours that is later has been held up, with all else here. */
+/** A timer of ours that is later than this was held up, and with it all else in this process. */
 const LATE_MS = 3
 const TICK_MS = 1
 
 /**
- * What is due when all connections are busy waits, and its wait counts. What was due while the load itself was held up is
- * not made up for: it would come all at once, as no callers do.
+ * A request that is due while all connections are busy waits, and its wait counts. Requests that were due while the
+ * load itself was held up are not made up for: they would come all at once, as no callers do.
  */
 async function openLoop(
   idle: Connection[],
@@ -145,7 +145,7 @@ async function openLoop(
   })
 }
 
-/** Of sorted values; 0 when there are none. */
+/** A percentile of sorted values; 0 when there are none. */
 export function percentile(sorted: Float64Array, share: number): number {
   return sorted[Math.min(sorted.length - 1, Math.ceil(sorted.length * share) - 1)] ?? 0
 }

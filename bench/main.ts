@@ -1,4 +1,4 @@
-/** `npm run bench`: what requests cost, in a table and as JSON. All of it on this machine (`--help`). */
+/** `npm run bench`: what requests cost, in a table and as JSON. Everything runs on this machine (`--help`). */
 import { existsSync, chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { cpus, tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
@@ -69,7 +69,7 @@ async function deploy(life: Scope, chosen: Options): Promise<Deployment> {
   }
 }
 
-/** What is measured at one store: the first of `--rows`. */
+/** Measures what needs one store only, with the first number of `--rows`. */
 async function single(deployment: Deployment, chosen: Options): Promise<boolean> {
   const rows = chosen.rows[0]!
   const prepared = await prepare(deployment, rows + WAITING)

@@ -8,13 +8,13 @@ export interface Sample {
   requests_per_second: number
   p50_ms: number
   p99_ms: number
-  /** CPU per request. */
+  /** CPU per request, in microseconds. */
   server_us: number
   postgres_us: number | undefined
   proxy_us: number | undefined
   memory_mb: number
   errors: number
-  /** Of one core, in percent: under 100 something else was the limit. */
+  /** Percent of one core: when it is under 100, something else was the limit. */
   server_busy: number
   load_busy: number
 }
@@ -26,12 +26,12 @@ interface Measured {
 
 const FIRST_GUESS_PER_SECOND = 2_500
 const MARGIN = 1.3
-/** The last rates, to know how much to prepare. */
+/** The last rate of each job, to know how much to prepare. */
 const rates = new WeakMap<Job, number>()
 
 /** Before each measurement. */
 const WARM_UP_SECONDS = 0.5
-/** Once for each scenario at each server: by then code is compiled. */
+/** Once for each scenario at each server: after it, code is compiled. */
 const FIRST_WARM_UP = { seconds: 2, requests: 3_000, mostSeconds: 6 }
 
 export async function warmUp(target: Target, job: Job, connections: number): Promise<void> {

@@ -1,4 +1,6 @@
-/** nginx with the settings that ops/nginx.conf gives it in production, but for where it listens and leads to. */
+/**
+ * nginx with the settings of ops/nginx.conf, except where it listens, where it passes requests on to, and its files.
+ */
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -15,7 +17,7 @@ export function hasNginx(): boolean {
   return spawnSync('nginx', ['-v'], { env: { PATH } }).status === 0
 }
 
-/** Returns its URL, its first process and its access log. */
+/** Returns its URL, its master process and its access log. */
 export async function startNginx(
   life: Pick<Scope, 'teardown'>,
   folder: string,

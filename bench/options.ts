@@ -43,7 +43,7 @@ export const HELP = `npm run bench [-- OPTIONS]: what requests cost on this mach
 
 DATABASE_URL: makes its databases there, and drops them. Without it a Postgres of its own is started, durable as by default.`
 
-/** Undefined: help was asked for. @throws what is wrong with the arguments. */
+/** Undefined when help was asked for. @throws an error that says what is wrong with the arguments. */
 export function readOptions(args: string[]): Options | undefined {
   const { values } = parseArgs({
     args,

@@ -1,11 +1,11 @@
-/** What is asked of another server, with what its own answers gave. */
+/** The requests for another server, made with what its own answers gave. */
 import { load, type Work } from './load.js'
 import { answers, postForm, postJson } from './requests.js'
 import * as scenarios from './scenarios.js'
 
 type Json = Record<string, unknown>
 
-/** Access tokens for the API go round; each is from a registration of its own, as far as there are enough. */
+/** How many access tokens take turns at the API; each is from its own registration, as far as there are enough. */
 const ACCESS_TOKENS = 2_000
 const TOKENS_LAST_MS = 1_800_000
 const AT_ONCE = 16
@@ -13,7 +13,7 @@ const AT_MOST_SECONDS = 1_800
 
 export type Stock = ReturnType<typeof newStock>
 
-/** What its answers gave. */
+/** The assertions and tokens that its answers gave. */
 export function newStock(address: { host: string; port: number }, paths: scenarios.Paths) {
   const assertions: string[] = []
   const claimTokens: string[] = []
@@ -55,7 +55,7 @@ export function newStock(address: { host: string; port: number }, paths: scenari
   }
 }
 
-/** Also of a body that came in chunks. */
+/** Parses a body, also one that came in chunks. */
 function json(body: string): Json {
   return JSON.parse(body.slice(body.indexOf('{'), body.lastIndexOf('}') + 1))
 }
@@ -81,7 +81,7 @@ export function jobsOf(paths: scenarios.Paths, stock: Stock): scenarios.Jobs {
       async prepare(requests) {
         revocable = await stock.accessTokens(requests)
       },
-      // When there are none left, what comes is no revocation, and is counted as an error.
+      // When none is left, this is no revocation, and is counted as an error.
       next: () => postForm(paths.revoke, { token: revocable.pop() ?? '' }),
       expected: answers(200),
     },

@@ -1,4 +1,4 @@
-/** Another auth.md server on this machine: what it can do is learned from its discovery and its answers. */
+/** Another auth.md server on this machine: its discovery and its answers tell what it can do. */
 import { execFileSync } from 'node:child_process'
 import { listenerOf, processes } from './accounting.js'
 import type { Reply } from './connection.js'
@@ -9,7 +9,7 @@ import type { Scope } from './scope.js'
 import type { Target } from './target.js'
 
 export interface Other extends Target {
-  /** Registers agents until there are so many. */
+  /** Registers agents until there are `count`. */
   grow(count: number): Promise<void>
 }
 
@@ -75,7 +75,7 @@ export async function openOther(
   }
 }
 
-/** On the core that the server of ours has, until the bench ends. */
+/** Moves it to the core that our server has, until the bench ends. */
 function pinOther(life: Scope, pid: number, cores: string | undefined): void {
   if (cores === undefined) return
   const taskset = (list: string) =>
@@ -109,7 +109,7 @@ async function discover(url: URL): Promise<scenarios.Paths> {
   }
 }
 
-/** Discovery names the resource, not what can be asked of it. */
+/** Finds a path of the API: discovery names the resource, not what can be requested there. */
 async function findApi(
   paths: scenarios.Paths,
   stock: Stock,

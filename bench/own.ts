@@ -1,4 +1,4 @@
-/** Servers of ours, as they run in production, each on a filled database of its own. */
+/** Our own servers, as they run in production, each on a filled database of its own. */
 import { randomBytes } from 'node:crypto'
 import { chmodSync, mkdtempSync } from 'node:fs'
 import { join } from 'node:path'
@@ -27,7 +27,7 @@ export interface Deployment {
   postgresUrl: string
   cores: Cores
   replicas: number
-  /** Of settings that are not as in production. */
+  /** Settings that differ from production. */
   env: Record<string, string>
   /** A folder for CPU profiles. */
   profile: string | undefined
@@ -39,11 +39,11 @@ const RESOURCE_SERVER = 'bench'
 
 export interface Prepared {
   url: string
-  /** How many registrations are there. */
+  /** The number of registrations in the database. */
   count: number
   env: Record<string, string>
   signer: Signer
-  /** Of who may introspect. */
+  /** The `Authorization` header of the resource server that may introspect. */
   authorization: string
 }
 
@@ -86,7 +86,7 @@ export async function startOwn(
       })
       await replica.start()
       await replica.ready()
-      // Killed, it would write no profile.
+      // If it were killed, it would write no profile.
       if (profile !== undefined) life.teardown(() => replica.stop('SIGTERM'))
       return replica
     }),
@@ -108,7 +108,7 @@ export async function startOwn(
   }
 }
 
-/** The provider, and who may introspect; returns its credentials. */
+/** Adds the provider and a resource server to the database; returns the latter's `Authorization` header. */
 async function introduce(url: string, provider: TestProvider): Promise<string> {
   const { pool, db } = connect(url, { max: 1, onLost: () => {} })
   try {

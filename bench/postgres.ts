@@ -14,12 +14,12 @@ const NO_BINARIES =
 
 export interface Postgres {
   url: string
-  /** As when its machine fails: no checkpoint, no goodbye. Absent when it is not ours to stop. */
+  /** Ends it as if its machine failed: without a checkpoint. Absent when it is not ours to stop. */
   crash?: () => Promise<void>
   start?: () => Promise<void>
 }
 
-/** `name` begins the names of databases that are made at DATABASE_URL. */
+/** `name`: the prefix of the database that is made at DATABASE_URL. */
 export async function openPostgres(life: Scope, folder: string, name: string): Promise<Postgres> {
   const { DATABASE_URL } = process.env
   return DATABASE_URL
@@ -27,14 +27,14 @@ export async function openPostgres(life: Scope, folder: string, name: string): P
     : await ownServer(life, folder)
 }
 
-/** One statement, on a connection of its own. */
+/** Runs one statement on a connection of its own. */
 export async function ask(url: string, query: string): Promise<pg.QueryResult> {
   const client = new pg.Client({ connectionString: url })
   await client.connect()
   return await client.query(query).finally(() => client.end())
 }
 
-/** Beside the one at `at`; dropped at the end. Returns its URL. */
+/** Makes a database on the server of `at`, dropped at the end. Returns its URL. */
 export async function makeDatabase(life: Scope, at: string, prefix: string): Promise<string> {
   const name = `${prefix}_${randomBytes(4).toString('hex')}`
   await ask(at, `create database ${name}`)
@@ -44,7 +44,7 @@ export async function makeDatabase(life: Scope, at: string, prefix: string): Pro
   return url.href
 }
 
-/** Of the machine's newest binaries, with `settings` over Postgres's defaults. */
+/** Starts a Postgres from the machine's newest binaries, with `settings` over Postgres's defaults. */
 export async function ownServer(
   life: Scope,
   folder: string,

@@ -13,19 +13,19 @@ const READY_WITHIN_MS = 60_000
 export interface Replica {
   host: string
   url: string
-  /** Of the process that was started last. */
+  /** The process that was started last. */
   pid(): number
   start(): Promise<void>
-  /** Resolves to its exit code when it has ended. */
+  /** Resolves to the exit code when the process has ended. */
   stop(signal: 'SIGKILL' | 'SIGTERM'): Promise<number | null>
-  /** Resolves when it says that it is ready. @throws after a minute. */
+  /** Resolves when /readyz says that it is ready. @throws after a minute. */
   ready(): Promise<void>
 }
 
 interface ReplicaOptions {
-  /** That it may use, as taskset writes them. */
+  /** The cores that it may use, as taskset writes them. */
   cores?: string | undefined
-  /** The program of another build. */
+  /** Another build's server.js. */
   server?: string
   nodeArguments?: string[]
 }
@@ -84,11 +84,11 @@ export async function makeReplica(
   return replica
 }
 
-/** As its own npm start has them: `exec node --flag … dist/src/server.js`. */
+/** The flags for node in that build's `npm start`: `exec node --flag … dist/src/server.js`. */
 function flagsOf(server: string): string[] {
   const manifest = join(dirname(server), '../../package.json')
   const { start } = JSON.parse(readFileSync(manifest, 'utf8')).scripts
   const words = String(start).split(' ')
-  // Releases before this one had no exec.
+  // Earlier builds have no exec.
   return words.slice(words.indexOf('node') + 1, -1)
 }

@@ -1,4 +1,4 @@
-/** The table that people read. */
+/** The tables that people read. */
 import type { Sample } from './measure.js'
 import type { Scenario } from './scenarios.js'
 import { summarizeAll, type Summary } from './statistics.js'
@@ -12,7 +12,7 @@ export interface Series {
   surprise: string | undefined
 }
 
-/** Less is noise: whoever takes it for a base grows by magnitudes. */
+/** Anything below this is noise: growth from such a base would be a factor of any size. */
 const LEAST_US = 5
 
 type Summaries = { [Member in keyof Sample]?: Summary }
@@ -36,7 +36,7 @@ export const range = (summary: Summary | undefined, digits = 0) =>
 export const times = (factor: number | undefined) =>
   factor === undefined ? '-' : `${factor.toFixed(2)}x`
 
-/** Columns as wide as they need to be; the first two are aligned to the left. */
+/** Prints columns as wide as they need to be; the first two are aligned to the left. */
 export function printTable(heads: string[], lines: string[][]): void {
   const widths = heads.map((head, i) =>
     Math.max(head.length, ...lines.map((line) => line[i]!.length)),
@@ -77,7 +77,7 @@ export function printSeries(all: Series[]): void {
     if (surprise !== undefined) console.log(`  ${scenario}, ${target}: unexpected: ${surprise}`)
 }
 
-/** How cost grows with what is stored, from the smallest store. */
+/** Prints how cost grows with the size of the store, from the smallest store on. */
 export function printGrowth(all: Series[]): void {
   const lines = growth(all).map((line) => [
     line.scenario,

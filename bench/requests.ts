@@ -24,7 +24,7 @@ function post(path: string, type: string, body: string, headers: string): string
   return `POST ${path} HTTP/1.1\r\n${HOST}${headers}Content-Type: ${type}\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`
 }
 
-/** An answer with this status and this text in its body. */
+/** Whether an answer has this status, and one of the texts, if any are given, in its body. */
 export const answers =
   (status: number, ...texts: string[]) =>
   (reply: Reply): boolean =>

@@ -1,4 +1,4 @@
-/** Every scenario at every server, round after round, so that what happens on the machine meanwhile meets all alike. */
+/** Runs every scenario at every server, round after round, so that what else the machine does affects all alike. */
 import { measure, warmUp } from './measure.js'
 import type { Options } from './options.js'
 import type { Series } from './report.js'
@@ -7,14 +7,14 @@ import type { Target } from './target.js'
 
 interface RoundOptions extends Pick<Options, 'rounds' | 'seconds' | 'connections' | 'scenarios'> {
   /**
-   * All rounds of one scenario before the next: those that register come last, and would make every other scenario
-   * slower where the cost grows with what is stored.
+   * Runs all rounds of one scenario before the next: scenarios that register come last, and would make all others
+   * slower where cost grows with the size of the store.
    */
   byScenario?: boolean
   afterRound?: () => Promise<void>
 }
 
-/** Servers that do not know a scenario have no series of it. */
+/** A server that does not know a scenario gets no series for it. */
 export async function runRounds(targets: Target[], options: RoundOptions): Promise<Series[]> {
   const { seconds, connections, rounds, byScenario = false } = options
   const all: Series[] = []

@@ -1,8 +1,11 @@
-/** Fills a database as if so many agents had registered: every table and index, then analyzed. */
+/** Fills every table and index of a database as if so many agents had registered, and analyzes it. */
 import pg from 'pg'
 import { PEOPLE_EVERY, SQL } from './derived.js'
 
-/** Half of those who wait have a link and a code, the others are anonymous; a tenth is bound to people by a provider. */
+/**
+ * Every tenth is a provider's, bound to a person; those with odd numbers have a link and a code; the others are
+ * anonymous.
+ */
 const person = `i % ${PEOPLE_EVERY} = 0`
 const hinted = `i % 2 = 1`
 
@@ -37,7 +40,7 @@ const TABLES = {
 }
 
 interface Registered {
-  /** How many, numbered from 1. */
+  /** How many registrations, numbered from 1. */
   count: number
   issuer: string
   audience: string
@@ -72,7 +75,7 @@ export async function fill(url: string, { count, issuer, audience }: Registered)
   return (performance.now() - from) / 1000
 }
 
-/** As much of it into Postgres's memory as fits, where it would be after a while. */
+/** Loads as much as fits into Postgres's memory, where it would be after a while. */
 async function warm(client: pg.Client): Promise<void> {
   try {
     await client.query('create extension if not exists pg_prewarm')
@@ -86,7 +89,9 @@ async function warm(client: pg.Client): Promise<void> {
   )
 }
 
-/** Indexes and foreign keys are made faster than kept. Returns how to make them again, in order. */
+/**
+ * Drops indexes and foreign keys, which are faster to make than to keep up. Returns how to make them again, in order.
+ */
 async function dropChecks(client: pg.Client): Promise<string[]> {
   const tables = [Object.keys(TABLES)]
   const { rows: constraints } = await client.query<Record<'name' | 'at' | 'definition', string>>(

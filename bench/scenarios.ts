@@ -1,4 +1,4 @@
-/** What is asked of a server of ours, each request unlike the one before. */
+/** The requests for our own servers, each unlike the one before. */
 import { randomBytes } from 'node:crypto'
 import { CLAIM_GRANT, JWT_BEARER_GRANT } from '../src/domain/metadata.js'
 import { ID_JAG_TYPE } from '../test/fixtures/assertions.js'
@@ -24,12 +24,12 @@ export const SCENARIOS = [
 export type Scenario = (typeof SCENARIOS)[number]
 
 export interface Job extends Work {
-  /** Makes what about so many requests need, before they are measured. */
+  /** Makes, before they are measured, what about so many requests need. */
   prepare?(requests: number): Promise<void> | void
 }
 export type Jobs = Partial<Record<Scenario | 'empty_route', Job>>
 
-/** Where a server answers; ours, and what discovery says of others. */
+/** The paths where a server answers: ours, or what discovery says of another. */
 export interface Paths {
   metadata: string
   identity: string
@@ -48,12 +48,12 @@ export const OWN_PATHS: Paths = {
   api: '/api/resource',
 }
 
-/** So many assertions and access tokens go round: more than a cache of the last ones would hold. */
+/** How many assertions and access tokens take turns: more than a cache of recent ones would hold. */
 const POOL = 10_000
-/** Well before they expire. */
+/** They are replaced well before they expire. */
 const POOL_LASTS_MS = 1_800_000
 
-/** `count` registrations are there, numbered from 1. */
+/** `count`: how many registrations there are, numbered from 1. */
 export function ownJobs(
   signer: Signer,
   count: number,
@@ -94,7 +94,7 @@ export function ownJobs(
   }
 }
 
-/** Those that need nothing but the server. */
+/** The scenarios that need nothing but the server. */
 export function plainJobs(paths: Paths): Jobs {
   const run = randomBytes(4).toString('hex')
   let agents = 0
@@ -135,7 +135,7 @@ function idJagRequest(path: string, provider: TestProvider, sub: string): string
   return postJson(path, { type: 'identity_assertion', assertion_type: ID_JAG_TYPE, assertion })
 }
 
-/** Made once, used in turn. */
+/** Values that are made once and used in turn. */
 function pool(make: () => string) {
   let made: string[] = []
   let madeAt = -Infinity
@@ -150,7 +150,7 @@ function pool(make: () => string) {
   }
 }
 
-/** Each used once. What is lacking is made on the way, which slows the load down. */
+/** Values that are used once each. Missing ones are made on the way, which slows the load down. */
 function supply(make: () => string) {
   let made: string[] = []
   return {

@@ -1,4 +1,4 @@
-/** What was started, and how it ends: last first, whatever fails, also when the run is interrupted. */
+/** Ends what was started: last first, whatever fails, also when the run is interrupted. */
 export interface Scope {
   teardown(fn: () => unknown): void
   end(): Promise<void>
@@ -9,7 +9,7 @@ function scope(): Scope {
   let over = false
   return {
     teardown(fn) {
-      // What was being started when the end came.
+      // This was being started when the end came.
       if (over) void end(fn)
       else stops.push(fn)
     },
@@ -28,7 +28,7 @@ async function end(stop: () => unknown): Promise<void> {
   }
 }
 
-/** Runs `main`, then ends what it started. The process ends with 0 when `main` says true. */
+/** Runs `main`, then ends what it started. The process ends with 0 when `main` returns true. */
 export async function runToEnd(
   main: (life: Scope, interrupted: () => boolean) => Promise<boolean>,
 ): Promise<void> {

@@ -1,4 +1,4 @@
-/** Everything at once for minutes: does memory grow? */
+/** Runs all scenarios at once for minutes, to see whether memory grows. */
 import { residentMb } from './accounting.js'
 import { load } from './load.js'
 import type { Options } from './options.js'
@@ -7,7 +7,7 @@ import { slope } from './statistics.js'
 import type { Target } from './target.js'
 
 const SLICE_SECONDS = 60
-/** Of the whole: the heap finds its size, code is compiled. */
+/** The share of the time in which the heap finds its size and code is compiled. */
 const WARM_UP_SHARE = 0.2
 const GOAL_MB = 130
 

@@ -1,4 +1,4 @@
-/** From process start to ready, on a migrated database. */
+/** Measures the time from process start to ready, on a migrated database. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Deployment, Prepared } from './own.js'
 import { makeReplica } from './replica.js'

@@ -12,7 +12,7 @@ export function summarize(values: number[]): Summary {
   return { median, min: sorted[0]!, max: sorted.at(-1)! }
 }
 
-/** The same for each member of samples; members that no sample has are left out. */
+/** Summarizes each member of the samples; members that no sample has are left out. */
 export function summarizeAll<Sample extends object>(
   samples: Sample[],
 ): { [Member in keyof Sample]?: Summary } {

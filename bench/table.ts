@@ -1,4 +1,4 @@
-/** The servers that were asked for, measured by turns, and everything that is said of them. */
+/** Measures the chosen servers by turns, and prints all that is said of them. */
 import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { compare, printComparison } from './comparison.js'
@@ -11,9 +11,9 @@ import { growth, number, printGrowth, printSeries, summaryOf, type Series } from
 import { runRounds } from './rounds.js'
 import type { Target } from './target.js'
 
-/** Registrations that the load itself needs, so that nobody is polled too often. */
+/** Registrations for the load itself, so that none is polled too often. */
 export const WAITING = 20_000
-/** As few as another server can be expected to bear, which may keep them in one list. */
+/** The same beside another server: as few as it can be expected to bear, because it may keep them in one list. */
 const WAITING_BESIDE_OTHERS = 1_000
 const BASELINE = ', baseline'
 
@@ -68,7 +68,7 @@ export async function table(deployment: Deployment, chosen: Options) {
   }
 }
 
-/** It has one store, so it is measured at each size before it grows to the next. */
+/** The other server has one store, so it is measured at each size before it grows to the next. */
 async function besideOther(
   { life, cores }: Deployment,
   targets: Target[],

@@ -5,14 +5,14 @@ import type { Jobs } from './scenarios.js'
 export interface Target {
   /** What it is called in tables. */
   name: string
-  /** How many registrations it had at the start, beside the few that the load itself needs. */
+  /** How many registrations it had at the start, without those for the load itself. */
   rows: number
   host: string
   port: number
-  /** Of the server, and of its Postgres if it has one that can be seen. */
+  /** The CPU time of the server, and of its Postgres if that can be seen. */
   server: Processes
   postgres: Processes | undefined
-  /** Of what stands before the replicas. */
+  /** The CPU time of the proxy in front of the replicas. */
   proxy: Processes | undefined
   pids: () => number[]
   jobs: Jobs

@@ -1,4 +1,4 @@
-/** Signs, without any server, what a server of ours would have signed: the key is made in its database. */
+/** Signs what a server of ours would sign, without one, with a key that it makes in the server's database. */
 import type { Config } from '../src/config.js'
 import { connect } from '../src/database.js'
 import { importSigningKey, signJws, type SigningKey } from '../src/domain/jws.js'
@@ -8,7 +8,7 @@ import { findKeys } from '../src/key-store.js'
 import { registrationId } from './derived.js'
 
 export interface Signer {
-  /** Of registration number `i`. */
+  /** For registration number `i`. */
   assertion(i: number): string
   accessToken(i: number): string
 }

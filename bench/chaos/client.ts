@@ -1,4 +1,4 @@
-/** Agents and browsers that do as they are told: on 503, or no answer at all, they try again. */
+/** Agents and browsers that do as they are told: on a 503, or no answer at all, they try again. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Answer, Sender } from '../../test/fixtures/app.js'
 import { over } from '../../test/fixtures/wire.js'
@@ -7,14 +7,14 @@ import { count, type Ledger } from './ledger.js'
 const INSIST_MS = 90_000
 const PAUSE_MS = 300
 
-/** Through each of `urls` in turn. */
+/** Sends requests to each of `urls` in turn. */
 export function inTurn(urls: string[]): Sender {
   const senders = urls.map((url) => over(url))
   let turn = 0
   return { inject: (options) => senders[turn++ % senders.length]!.inject(options) }
 }
 
-/** @throws when there was no answer but 503 for a minute and a half. */
+/** Tries again until there is an answer below 500. @throws when there was none for a minute and a half. */
 export function insistent(sender: Sender, ledger: Ledger): Sender {
   return {
     async inject(options) {

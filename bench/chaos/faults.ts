@@ -1,10 +1,10 @@
-/** Faults, made for real. Each is over, but for what it left behind, when its promise resolves. */
+/** Real faults. Each is over, except for its consequences, when its promise resolves. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Gate } from '../../test/fixtures/wire.js'
 import { ask, type Postgres } from '../postgres.js'
 import type { Replica } from '../replica.js'
 
-/** `make` resolves to how many were made, when not one. */
+/** `make` resolves to the number of faults it made; undefined: one. */
 export type Faults = [name: string, make: () => Promise<number | void>][]
 
 const OUTAGE_MS = 2_000
@@ -20,7 +20,7 @@ export function faultsOf(replicas: Replica[], postgres: Postgres, gate: Gate): F
     await replica.start()
   }
 
-  /** As in an upgrade: the next when the last one is back. */
+  /** As in an upgrade: the next replica stops when the last one is back. */
   async function roll(): Promise<void> {
     for (const replica of replicas) {
       const code = await replica.stop('SIGTERM')

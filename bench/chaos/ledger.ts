@@ -1,20 +1,20 @@
-/** What was acknowledged, and so must hold whatever fails; and what was found not to. */
+/** What was acknowledged, and so must hold whatever fails; and what was found not to hold. */
 export interface Ledger {
-  /** By what came back. */
+  /** How many there were of each outcome. */
   answers: Map<string, number>
   faults: Map<string, number>
-  /** Registration ids that were told to an agent. */
+  /** Registration ids that an agent was given. */
   registrations: Set<string>
-  /** Registration id → who was told that it is theirs. */
+  /** Registration id → the person who was told that it is theirs. */
   claims: Map<string, string>
-  /** Assertions and access tokens: with the scope that they must give, or `dead` since that was acknowledged. */
+  /** Assertions and access tokens, with the scope that each must give; `dead` once its end was acknowledged. */
   tokens: Map<string, Standing>
   revocations: number
-  /** Each in a sentence. */
+  /** What was acknowledged and lost, each in a sentence. */
   lost: Map<string, string>
   doubleClaims: Set<string>
   wronglyAccepted: Map<string, string>
-  /** Neither a promise broken nor what was expected. */
+  /** Answers that broke no promise but were not expected. */
   surprises: Map<string, number>
 }
 
@@ -42,7 +42,7 @@ export function count(figures: Map<string, number>, what: string, n = 1): void {
   figures.set(what, (figures.get(what) ?? 0) + n)
 }
 
-/** True when every promise was kept. */
+/** Returns true when every promise was kept. */
 export function print(ledger: Ledger, seconds: number, secretsLogged: number): boolean {
   const sum = (figures: Map<string, number>) => [...figures.values()].reduce((a, b) => a + b, 0)
   const line = (what: string, n: number) =>

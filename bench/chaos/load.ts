@@ -13,17 +13,17 @@ const AGENTS_PER_PERSON = 8
 
 export interface Load {
   app: agents.Sender
-  /** Tries nothing again. */
+  /** Sends without trying again. */
   once: agents.Sender
   ledger: Ledger
   witness: Witness
-  /** True when no more is to be begun. */
+  /** True when nothing new should begin. */
   over: () => boolean
 }
 
 const chance = (share: number) => Math.random() < share
 
-/** One after the other, until it is over; what was given up is not followed. */
+/** Runs one agent after the other until it is over; an agent that failed is not followed up. */
 export async function work(load: Load, worker: number): Promise<void> {
   let person: Person | undefined
   for (let round = 0; !load.over(); round += 1) {
@@ -63,7 +63,7 @@ async function hintedAgent(load: Load, person: Person): Promise<void> {
   await claimed(load, person, { registration_id, claim_token }, claim)
 }
 
-/** An anonymous one that a person takes over: what it had before must die. */
+/** An anonymous agent that a person claims: what it held before must die. */
 async function upgradedAgent(load: Load, person: Person): Promise<void> {
   const { app, ledger } = load
   const registered = await agents.registerAnonymous(app)
@@ -81,7 +81,7 @@ async function upgradedAgent(load: Load, person: Person): Promise<void> {
   await nowDead(load, [identity_assertion])
 }
 
-/** By form, sometimes by a double click, sometimes after a wrong code. */
+/** A person confirms by the form, sometimes with a double click, sometimes after a wrong code. */
 async function claimed(
   load: Load,
   person: Person,
@@ -93,12 +93,12 @@ async function claimed(
   const form = { claim_attempt_token: link, user_code: block.user_code }
   const page = await person.openClaim(link)
   if (page.statusCode === 303) ledger.lost.set(person.cookieHeader(), 'a session was lost')
-  // An earlier try of the renewal, whose answer was lost, may have come after the one that was answered.
+  // An earlier try at starting the ceremony, whose answer was lost, may have arrived after the one that was answered.
   if (!expected(load, `a claim page: ${page.statusCode} ${heading(page)}`, page.statusCode === 200))
     return false
   if (chance(0.2)) {
     const user_code = String((Number(block.user_code) + 1) % 1_000_000).padStart(6, '0')
-    // Sent again it would count again, and five end the claim.
+    // A retry would count as another wrong code, and five end the claim.
     const browser = person.at(load.once)
     const wrong = await browser.submit(COMPLETE, { ...form, user_code }).catch(() => undefined)
     if (wrong?.statusCode === 303) ledger.wronglyAccepted.set(link, 'a wrong code was accepted')
@@ -141,7 +141,7 @@ async function exchange({ app, ledger }: Load, assertion: string): Promise<strin
 const revokeToken = ({ app }: Load, token: string) =>
   agents.postForm(app, '/oauth2/revoke', { token })
 
-/** Between being asked for and being acknowledged it may hold or not. */
+/** Between the request and its acknowledgement a token may hold or not, so it is not followed then. */
 async function revoke(load: Load, tokens: string[], ask: () => Promise<agents.Answer>) {
   const { ledger } = load
   const kinds = tokens.map((token) => ledger.tokens.get(token)!.kind)
@@ -160,7 +160,7 @@ async function nowDead({ ledger, witness }: Load, tokens: string[], kinds = ['as
   }
 }
 
-/** Of a page: statuses are shared by several. */
+/** The heading of a page: several pages share a status. */
 function heading(page: agents.Answer | undefined): string | undefined {
   return /<h1>([^<]*)/.exec(page?.body ?? '')?.[1]
 }

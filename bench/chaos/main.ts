@@ -1,6 +1,6 @@
 /**
- * `npm run chaos [-- --seconds N] [--no-nginx]`: two replicas behind nginx under load, on a Postgres of their own, while
- * everything fails in turn. Prints what came of it, and ends with 1 when a promise was broken. All of it on this machine.
+ * `npm run chaos [-- --seconds N] [--no-nginx]`: two replicas behind nginx under load, on a Postgres of their own,
+ * while everything fails in turn, on this machine. Prints what became of it; ends with 1 when a promise was broken.
  */
 import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
@@ -33,7 +33,7 @@ const { seconds, nginx } = told()
 
 await runToEnd(main)
 
-/** Ends here when there is nothing to do. */
+/** Ends the process when there is nothing to do. */
 function told(): Options {
   try {
     const options = readOptions(process.argv.slice(2))
@@ -48,7 +48,7 @@ function told(): Options {
 
 async function main(life: Scope, interrupted: () => boolean): Promise<boolean> {
   const folder = mkdtempSync(join(tmpdir(), 'registrar-chaos-'))
-  // Postgres and nginx's workers pass through as accounts of their own.
+  // Postgres and nginx's workers run as other accounts, and have to pass through.
   chmodSync(folder, 0o711)
   life.teardown(() => rmSync(folder, { recursive: true, force: true }))
   const postgres = await openPostgres(life, folder, 'registrar_chaos')
@@ -61,7 +61,7 @@ async function main(life: Scope, interrupted: () => boolean): Promise<boolean> {
     LOG_LEVEL: 'warn',
     TRUST_PROXY: nginx ? '1' : 'false',
     STOP_GRACE_SECONDS: '1',
-    // However long it runs.
+    // Tokens must not expire, however long the run is.
     ASSERTION_TTL_SECONDS: '604800',
     ACCESS_TOKEN_TTL_SECONDS: '604800',
   }
@@ -93,7 +93,7 @@ async function main(life: Scope, interrupted: () => boolean): Promise<boolean> {
   return print(ledger, seconds, proxy?.log().match(SECRET)?.length ?? 0)
 }
 
-/** In turn; after each, every replica must become ready by itself. */
+/** Makes the faults in turn; after each, every replica must become ready by itself. */
 async function disturb(faults: Faults, replicas: Replica[], ledger: Ledger, over: () => boolean) {
   for (let turn = 0; !over(); turn += 1) {
     await sleep(PAUSE_MS)
@@ -104,7 +104,7 @@ async function disturb(faults: Faults, replicas: Replica[], ledger: Ledger, over
   }
 }
 
-/** Of the operator's command; returns its credentials. */
+/** Adds a resource server by the operator's command; returns its `Authorization` header. */
 async function resourceServer(env: NodeJS.ProcessEnv): Promise<string> {
   const { PATH } = process.env
   const add = ['resource-servers', 'add', 'chaos']

@@ -24,7 +24,7 @@ Examples:
   npm run chaos
   npm run chaos -- --seconds 60 --no-nginx`
 
-/** @throws with a sentence on what cannot be understood; undefined: help is asked for. */
+/** Undefined when help is asked for. @throws a sentence about what cannot be understood. */
 export function readOptions(args: string[]): Options | undefined {
   const { values } = parseArgs({
     args,

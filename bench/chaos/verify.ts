@@ -1,4 +1,4 @@
-/** When the faults are over: does everything that was acknowledged hold? */
+/** Checks, when the faults are over, that everything that was acknowledged holds. */
 import pg from 'pg'
 import type { Ledger } from './ledger.js'
 import type { Witness } from './witness.js'
@@ -36,7 +36,7 @@ async function registrationsAreThere(ledger: Ledger, client: pg.Client) {
   for (const { id } of rows) ledger.lost.set(id, `registration ${id}`)
 }
 
-/** Each by the one person who was told so, once; and whatever was not acknowledged at most once too. */
+/** Each acknowledged claim is held by the person who was told so, and no registration was claimed twice. */
 async function claimsHold(ledger: Ledger, client: pg.Client) {
   const { rows: twice } = await client.query(
     `select registration_id from audit_events where event = 'claim.confirmed'

@@ -1,15 +1,15 @@
-/** Looks at every replica, past the proxy, whether what must not be accepted is refused. */
+/** Asks every replica, past the proxy, whether it refuses what it must not accept. */
 import { generateKeyPairSync, sign } from 'node:crypto'
 import * as agents from '../../test/fixtures/app.js'
 import { over } from '../../test/fixtures/wire.js'
 import type { Ledger, Standing } from './ledger.js'
 
 export interface Witness {
-  /** One that is dead since that was acknowledged. */
+  /** Checks that a token is refused whose end was acknowledged. */
   refuses(token: string, kind: Standing['kind']): Promise<void>
-  /** Variants of a living one that we never signed. */
+  /** Checks that variants of a live token which we never signed are refused. */
   refusesForged(token: string): Promise<void>
-  /** The scope that it gives at one of the replicas, `dead`, or undefined when there was no answer. */
+  /** The scope that it gives at the first replica that answers, `dead`, or undefined when none answered. */
   standing(token: string, kind: Standing['kind']): Promise<string | undefined>
 }
 
@@ -68,7 +68,7 @@ export function makeWitness(urls: string[], authorization: string, ledger: Ledge
   return witness
 }
 
-/** Under a key of ours with the replicas' key id, without a signature, and with more than was signed. */
+/** A token signed with another key under the same key id, without a signature, and with more than was signed. */
 function forgeries(token: string): string[] {
   const [head, body, signature] = token.split('.') as [string, string, string]
   const signed = `${head}.${body}`

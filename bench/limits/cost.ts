@@ -1,7 +1,7 @@
-/** What one call costs this process, many at once as in a server. */
+/** What one call costs this process, with many under way at once, as in a server. */
 export interface Cost {
   per_second: number
-  /** Of CPU. */
+  /** CPU microseconds. */
   us: number
 }
 

@@ -1,4 +1,4 @@
-/** One indexed select and one insert through pg, as named statements, each committed. Prints JSON. */
+/** Measures one indexed select and one insert through pg, as named statements, each committed. Prints JSON. */
 import { randomBytes } from 'node:crypto'
 import pg from 'pg'
 import { registrationId } from '../derived.js'

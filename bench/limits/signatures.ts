@@ -1,11 +1,11 @@
-/** ES256 (RFC 7518 §3.4): verifies a token and signs another, and nothing else. Prints JSON. */
+/** Measures ES256 (RFC 7518 §3.4): verifying a token and signing another. Prints JSON. */
 import { sign, verify } from 'node:crypto'
 import * as jose from 'jose'
 import { ecKeyPair } from '../../test/fixtures/key-pair.js'
 import { costOf } from './cost.js'
 
 const { privateKey, publicKey } = ecKeyPair()
-/** As large as ours. */
+/** Claims as large as ours. */
 const claims = {
   iss: 'http://localhost:8000',
   aud: 'http://localhost:8000/api',
