@@ -43,7 +43,7 @@ async function discover({ issuer, api: given }: Options) {
   const challenged = /\bresource_metadata="([^"]+)"/i.exec(challenge)?.[1]
   const described = await metadata(challenged ?? guess, ['resource', 'authorization_servers'])
 
-  // Otherwise any API could have this agent fetch a token for another one, and keep it.
+  // Otherwise any API could make this agent fetch a token for another API, and keep it.
   const resource = text(described, 'resource')
   if (!`${safe(api).href}/`.startsWith(`${stem(safe(resource).href)}/`)) {
     throw new Problem(`The metadata is about ${resource}, which ${api} is not part of.`)
@@ -93,7 +93,7 @@ async function callApi({ api }: Service, token: string): Promise<void> {
   } else success(written, 'write to the API')
 }
 
-/** Starts the ceremony, or renews it: the older link and code die. Whom a provider named is not named again. */
+/** Starts or renews the ceremony: an older link and code die. A person named by a provider is not named again. */
 async function startCeremony(service: Service, claim_token: string, options: Options) {
   heading('Ask for a link and a code for the person')
   const login_hint = options.provider ? undefined : (options.hint ?? options.email)

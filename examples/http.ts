@@ -1,4 +1,4 @@
-/** Requests that show themselves: what goes out, what comes back, and another try when it may pass. */
+/** Sends requests and prints them: what goes out, what comes back, and another try when that may help. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { styleText } from 'node:util'
 
@@ -9,7 +9,7 @@ type Sending = { json?: Json; form?: Record<string, string>; token?: string; sta
 /** `show`: the members of a success worth printing, all unless given. `quiet`: print nothing. */
 type Printing = { show?: string[]; quiet?: boolean }
 
-/** A reason to stop that is told in one line. */
+/** A reason to stop that fits in one line. */
 export class Problem extends Error {}
 export class Declined extends Problem {}
 
@@ -50,7 +50,7 @@ export async function send(method: string, url: string, options: Sending & Print
   }
 }
 
-/** The answer, or why there is none. Redirects are not followed: they would carry secrets along. */
+/** Sends once: the answer, or why there is none. Redirects are not followed: they would carry secrets along. */
 async function once(url: string, init: RequestInit): Promise<Answer | string> {
   try {
     const signal = AbortSignal.timeout(15_000)

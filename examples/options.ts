@@ -1,4 +1,4 @@
-/** What the example agent can be told on its command line. */
+/** The command line of the example agent. */
 import { parseArgs } from 'node:util'
 
 export const HELP = `Usage: npm run agent -- [options]
@@ -18,7 +18,7 @@ Ends with 0 when all went well, 2 when the person declined, 1 otherwise.`
 
 export type Options = ReturnType<typeof readOptions>
 
-/** The command line makes no sense: the help text is due. */
+/** The command line makes no sense: the help text is to be shown. */
 export class Misused extends Error {}
 
 export function readOptions() {

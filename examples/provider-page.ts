@@ -1,8 +1,8 @@
-/** The development provider's only page: two forms, and what came of the one sent last. */
+/** The development provider's only page: two forms, and the result of the last one sent. */
 import * as jose from 'jose'
 import { ALGORITHMS } from './provider-tokens.js'
 
-/** What stays in the forms from one answer to the next, and what the page is about. */
+/** What the page shows: values that stay in the forms from one answer to the next, and the last result. */
 export interface View {
   name: string
   issuer: string
@@ -72,7 +72,7 @@ function decoded(jwt: string): string {
   return `<pre>${html(JSON.stringify(parts, null, 2))}</pre>`
 }
 
-/** For a POSIX shell. */
+/** Quotes a word for a POSIX shell. */
 export function quote(word: string): string {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`
 }

@@ -18,7 +18,7 @@ export interface Asked {
   algorithm?: string
 }
 
-/** With keys of its own, which live as long as the process. */
+/** Makes a signer with its own keys, which live as long as the process. */
 export async function makeSigner(iss: string, client_id: string) {
   const keys = await Promise.all(
     ALGORITHMS.map(async (alg) => {
@@ -62,7 +62,7 @@ export async function makeSigner(iss: string, client_id: string) {
   }
 }
 
-/** RFC 8935 §2, to the endpoint that the registrar's metadata names. */
+/** Pushes an event (RFC 8935 §2) to the endpoint that the registrar's metadata names. */
 export async function push(event: string, registrar: string) {
   const { origin, pathname } = safe(registrar)
   const url = `${origin}/.well-known/oauth-authorization-server${pathname.replace(/\/$/, '')}`
@@ -83,7 +83,7 @@ async function request(url: string, init: RequestInit = {}): Promise<Response> {
   }
 }
 
-/** The same for the same person, also after a restart. */
+/** The subject of a person: always the same, also after a restart. */
 function subjectOf(email: string): string {
   return createHash('sha256').update(email.toLowerCase()).digest('hex').slice(0, 24)
 }

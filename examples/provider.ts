@@ -93,7 +93,7 @@ async function answer(request: IncomingMessage, view: View, signer: Signer): Pro
   }
 }
 
-/** Another site's page must not send the forms, nor read the answers under a name that it points here. */
+/** Another site's page must not send the forms, nor read the answers by a host name that leads to this machine. */
 function foreign({ headers }: IncomingMessage, issuer: string): string | undefined {
   const own = [issuer, issuer.replace('localhost', '127.0.0.1')]
   if (!own.includes(`http://${headers.host}`)) return `This is ${issuer} only.`

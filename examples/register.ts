@@ -1,4 +1,4 @@
-/** How the example agent registers; the answer tells what comes next: an `identity_assertion` to exchange, a `claim` to confirm. */
+/** How the example agent registers. The answer has an `identity_assertion` to exchange, or a `claim` to confirm. */
 import { heading, Problem, send, success, text, type Json } from './http.js'
 import type { Options } from './options.js'
 
