@@ -2,10 +2,7 @@
 import pg from 'pg'
 import { PEOPLE_EVERY, SQL } from './derived.js'
 
-/**
- * Every tenth is a provider's, bound to a person; those with odd numbers have a link and a code; the others are
- * anonymous.
- */
+/** Every tenth is a provider's, bound to a person; odd ones have a link and a code; the others are anonymous. */
 const person = `i % ${PEOPLE_EVERY} = 0`
 const hinted = `i % 2 = 1`
 
