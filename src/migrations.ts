@@ -56,7 +56,7 @@ export async function migrate(
     // node-pg-migrate stores when a migration ran without a time zone.
     await client.query(`set timezone to 'UTC'`)
     await client.query(`set lock_timeout to ${TABLE_WITHIN_MS}`)
-    // What the role may have for replicas: an index of a large table takes longer.
+    // The role's timeout, if it has one, is for replicas: making an index of a large table takes longer.
     await client.query('set statement_timeout to 0')
     await lock(client, log)
     const names = (await status(client, dir))
