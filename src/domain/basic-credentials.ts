@@ -1,4 +1,7 @@
-/** HTTP Basic as OAuth uses it: id and secret are form-encoded before they are joined (RFC 6749 §2.3.1, RFC 7617). */
+/**
+ * Parses HTTP Basic credentials as OAuth uses them: id and secret are form-encoded before they are joined (RFC 6749
+ * §2.3.1, RFC 7617). Undefined when the header is missing or malformed.
+ */
 export function parseBasicCredentials(
   header: string | undefined,
 ): { id: string; secret: string } | undefined {
@@ -10,7 +13,7 @@ export function parseBasicCredentials(
   try {
     const id = decode(text.slice(0, colon))
     const secret = decode(text.slice(colon + 1))
-    // RFC 7617 §2: no control characters. Postgres takes no NUL in text either.
+    // RFC 7617 §2: no control characters. Postgres cannot store a NUL in text either.
     return /\p{Cc}/u.test(id + secret) ? undefined : { id, secret }
   } catch {
     return undefined
@@ -19,7 +22,10 @@ export function parseBasicCredentials(
 
 const decode = (text: string) => decodeURIComponent(text.replaceAll('+', ' '))
 
-/** What is the same encoded or not is left as it is: GitLab and others do not decode, and their secrets have hyphens. */
+/**
+ * The header's value. Characters that need no encoding stay as they are: GitLab and others do not decode, and their
+ * secrets contain hyphens.
+ */
 export function basicCredentials(id: string, secret: string): string {
   return `Basic ${Buffer.from(`${encode(id)}:${encode(secret)}`).toString('base64')}`
 }

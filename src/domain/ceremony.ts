@@ -1,4 +1,4 @@
-/** A ceremony: the link for the person, the code for the agent to show (PROTOCOL §5). */
+/** A ceremony: a link for the person, and a code for the agent to show them (PROTOCOL §5). */
 import type { LoginHint } from './login-hint.js'
 import { loginPath } from './return-to.js'
 import { hashSecret, newSecret, newSortedId, newUserCode, userCodeMac } from './secrets.js'
@@ -7,7 +7,7 @@ interface CeremonySettings {
   issuer: string
   lifetimeSeconds: number
   intervalSeconds: number
-  /** Keys the codes' MACs. */
+  /** The key of the codes' MACs. */
   codeKey: Buffer
 }
 
@@ -18,7 +18,9 @@ export interface CeremonyBlock {
   interval: number
 }
 
-/** Who may confirm: the account that has the hinted address, or in a step-up one user, whatever their address. */
+/**
+ * Who may confirm: the account with the hinted address, or in a step-up one particular user, whatever their address.
+ */
 export type Claimant =
   | { login_hint_kind: 'email'; login_hint: string; pinned_user_id: null }
   | { login_hint_kind: null; login_hint: null; pinned_user_id: string }
@@ -31,7 +33,10 @@ export function pinned(pinned_user_id: string): Claimant {
   return { login_hint_kind: null, login_hint: null, pinned_user_id }
 }
 
-/** `block` goes to the agent, once; `attempt` is what is stored of it. The link never holds the code. */
+/**
+ * Makes a ceremony: `block` goes to the agent, once; `attempt` is what is stored of it. The link never holds the code.
+ * `address` is the network address of the agent.
+ */
 export function mintCeremony(
   settings: CeremonySettings,
   claimant: Claimant,
@@ -58,7 +63,10 @@ export function mintCeremony(
   return { block, attempt }
 }
 
-/** Of the claim page. Without what cannot be a token: it goes into headers, which proxies hold to a few kilobytes. */
+/**
+ * The path of the claim page for this token, or without a token if `token` cannot be one: the path goes into headers,
+ * which proxies limit to a few kilobytes.
+ */
 export function claimPath(token: string): string {
   return /^[\w-]{1,64}$/.test(token) ? `/claim?claim_attempt_token=${token}` : '/claim'
 }

@@ -8,8 +8,8 @@ import { registrationStatus, type Attempt, type Registration } from './registrat
 export const CLAIM_TOKEN_GRACE_MS = 60_000
 
 /**
- * Wrong codes in a day of one registration, over all its ceremonies, and of one account, over all its claims: neither
- * renewals nor new registrations must buy tries without end.
+ * Wrong codes allowed in a day for one registration, over all its ceremonies, and for one account, over all its claims:
+ * neither renewals nor new registrations may buy endless tries.
  */
 export const WRONG_CODES_PER_DAY = 15
 
@@ -28,7 +28,7 @@ export function decideStart(
   if (status === 'claimed') return { ok: false, reason: 'claimed' }
   if (status === 'revoked' || status === 'expired' || !registration.issuer_active)
     return { ok: false, reason: 'over' }
-  // The provider named the person: its subject is not for whoever holds the claim token to give away.
+  // The provider named the person: whoever holds the claim token must not give its subject to somebody else.
   if (asked.given && registration.issuer) return { ok: false, reason: 'pinned' }
   const claimant = asked.given ? hinted(asked.given) : asked.last
   return claimant ? { ok: true, registration, claimant } : { ok: false, reason: 'hint_missing' }
@@ -37,7 +37,7 @@ export function decideStart(
 export type PollReason =
   'pending' | 'ceremony_over' | 'window_over' | 'spent' | 'declined' | 'revoked'
 
-/** The claim grant's state table. */
+/** The claim grant's state table (PROTOCOL §8): `ok` when the tokens may be fetched now. */
 export function decidePoll(
   registration: Registration,
   attempt: Attempt | undefined,
@@ -68,15 +68,18 @@ type Claimed = Pick<
   'issuer' | 'claim_token_used_at' | 'claimed_at' | 'claim_expires_at'
 >
 
-/** A confirmed claim is fetched within its window, and again within the grace after the first time. */
+/**
+ * Milliseconds since the epoch. A confirmed claim can be fetched until its window ends, at least for the grace; once
+ * fetched, again within the grace.
+ */
 function fetchableUntil({ claim_token_used_at, claimed_at, claim_expires_at }: Claimed): number {
   const since = (claim_token_used_at ?? claimed_at)!.getTime() + CLAIM_TOKEN_GRACE_MS
   return claim_token_used_at ? since : Math.max(since, claim_expires_at!.getTime())
 }
 
 /**
- * When the last token of a claimed registration expires, or there can be none any more; undefined where a provider can
- * vouch for it again.
+ * When the last token of a claimed registration expires, or when its claim token can no longer fetch one; undefined
+ * when a provider can vouch for the registration again.
  */
 export function accessEnd(registration: Claimed, lifetimes: TokenLifetimes): Date | undefined {
   if (registration.issuer) return undefined
@@ -84,17 +87,20 @@ export function accessEnd(registration: Claimed, lifetimes: TokenLifetimes): Dat
   return new Date(fetchableUntil(registration) + minted)
 }
 
-/** Claim tokens that were first used before this have ended by now, as `accessEnd` says it of one: for queries. */
+/**
+ * Claim tokens first used before this time give no access any more, as `accessEnd` computes it for one registration:
+ * for queries.
+ */
 export function usedSince(lifetimes: TokenLifetimes, now: Date): Date {
   return new Date(now.getTime() - CLAIM_TOKEN_GRACE_MS - longestAccessMs(lifetimes))
 }
 
-/** An assertion can be exchanged for a while after its end, since clocks differ. */
+/** The clock skew counts because an expired assertion can still be exchanged that long. */
 function longestAccessMs(lifetimes: TokenLifetimes): number {
   return (accessSeconds(lifetimes) + lifetimes.CLOCK_SKEW_SECONDS) * 1000
 }
 
-/** An attempt as the claim page loads it by the token in the person's link. */
+/** An attempt and its registration, as the claim page loads them by the token in the person's link. */
 export interface PageClaim {
   registration: Registration
   attempt: Attempt & Claimant & { superseded_at: Date | null }
@@ -116,8 +122,8 @@ export type PageReason =
   | 'registration_over'
 
 /**
- * What the signed-in person may do with the link. Strangers to a live link are told only that it is not theirs;
- * a link that is used, superseded or unknown looks the same to everyone else.
+ * What the signed-in person may do with the link. Anybody but the right person is told of a live link only that it is
+ * not theirs; a link that is used, superseded or unknown looks the same to everyone else.
  */
 export function decidePage<Claim extends PageClaim>(
   claim: Claim | undefined,
@@ -144,15 +150,15 @@ export function decidePage<Claim extends PageClaim>(
 }
 
 /**
- * Digits as people type and copy them, `12 34-56`, full-width, `**123456**` (RFC 8628 §6.1), as emoji, also with characters that
- * nobody sees; undefined for what is no code.
+ * The six digits of a code as people type and copy them: `12 34-56`, full-width, `**123456**` (RFC 8628 §6.1), as
+ * emoji, or with invisible characters. Undefined for anything that is not a code.
  */
 export function normalizeUserCode(text: string): string | undefined {
   const code = text.normalize('NFKC').replace(/[\s\p{Cf}\p{M}\p{P}`−]/gu, '')
   return /^[0-9]{6}$/.test(code) ? code : undefined
 }
 
-/** For how long an agent without a provider can go on from its first access. */
+/** Seconds that an agent without a provider has access, from when it fetches its assertion. */
 export function accessSeconds(lifetimes: TokenLifetimes): number {
   return lifetimes.ASSERTION_TTL_SECONDS + lifetimes.ACCESS_TOKEN_TTL_SECONDS
 }

@@ -1,22 +1,22 @@
-/** Colours that people can read (WCAG 2.2 §1.4.3): the accent of the pages, and what is derived from it. */
+/** Readable colours (WCAG 2.2 §1.4.3): the accent colour of the pages, and those derived from it. All are `#rrggbb`. */
 
-/** What the accent is seen on, as views/style.css has it. */
+/** The backgrounds that the accent is seen on; views/style.css has the same values. */
 export const CARD = { light: '#ffffff', dark: '#1c2126' }
 
-/** Of text in sizes that are not large. */
+/** The minimum contrast of text that is not large. */
 const READABLE = 4.5
 
 const BLACK = '#000000'
 const WHITE = '#ffffff'
 const STEPS = 255
 
-/** From 1 (the same) to 21 (black on white). Both as `#rrggbb`. */
+/** The contrast ratio, from 1 (the same colour) to 21 (black on white). */
 export function contrast(one: string, other: string): number {
   const [darker, lighter] = [luminance(one), luminance(other)].toSorted((a, b) => a - b)
   return (lighter! + 0.05) / (darker! + 0.05)
 }
 
-/** The colour itself, or the first one on the way to `target` that can be read on `ground`. */
+/** The colour itself, or the first one on the way to `target` that is readable on `ground`. */
 export function readableOn(ground: string, color: string, target: string): string {
   for (let step = 0; step < STEPS; step += 1) {
     const mixed = mix(color, target, step / STEPS)
@@ -25,7 +25,10 @@ export function readableOn(ground: string, color: string, target: string): strin
   return target
 }
 
-/** Undefined when it can be read on the light card; else how far off it is, and the nearest that can. */
+/**
+ * Undefined when the colour is readable on the light card; otherwise its contrast ratio there, and the nearest darker
+ * colour that is readable.
+ */
 export function accentFault(color: string): { ratio: number; nearest: string } | undefined {
   const ratio = contrast(color, CARD.light)
   if (ratio >= READABLE) return undefined
@@ -34,11 +37,14 @@ export function accentFault(color: string): { ratio: number; nearest: string } |
 
 export interface Accent {
   accent: string
-  /** Text on it. */
+  /** Of text on it. */
   on: string
 }
 
-/** A readable colour as it is in the light theme, and as light as it must be in the dark one. */
+/**
+ * The accent for each theme: the given colour in the light one, where it is readable, and a lighter one, if needed, in
+ * the dark one.
+ */
 export function accents(color: string): { light: Accent; dark: Accent } {
   const lighter = readableOn(CARD.dark, color, WHITE)
   return {
@@ -47,7 +53,7 @@ export function accents(color: string): { light: Accent; dark: Accent } {
   }
 }
 
-/** Black or white: one of them always reaches 4.58. */
+/** Black or white, whichever is readable: one of them always reaches a contrast of 4.58. */
 function textOn(color: string): string {
   return contrast(WHITE, color) >= READABLE ? WHITE : BLACK
 }

@@ -1,4 +1,4 @@
-/** What is the same in every answer, whichever part of the server gives it (PROTOCOL §3). */
+/** What every answer has in common, whichever part of the server gives it (PROTOCOL §3). */
 import type { IncomingHttpHeaders } from 'node:http'
 import { newRequestId } from './secrets.js'
 
@@ -12,12 +12,15 @@ export const ANY_ORIGIN = {
 
 const HOST = /^(?:\[[\w.:%]+\]|[\w.~!$&'()*+,;=%-]*)(?::\d*)?$/
 
-/** RFC 9112 §3.2: not two lines, and none that names no host. Where there has to be one, Node has seen to it. */
+/**
+ * RFC 9112 §3.2: at most one Host line, and a well-formed one. Node has already refused requests that need one and have
+ * none.
+ */
 export function isHostValid({ rawHeaders }: { rawHeaders: string[] }): boolean {
   let host: string | undefined
   for (let i = 0; i < rawHeaders.length; i += 2) {
     const name = rawHeaders[i]!
-    // This looks at every header of every request: by length first.
+    // This runs over every header of every request, so it compares lengths first.
     if (name.length !== 4 || name.toLowerCase() !== 'host') continue
     if (host !== undefined) return false
     host = rawHeaders[i + 1]!
@@ -25,7 +28,7 @@ export function isHostValid({ rawHeaders }: { rawHeaders: string[] }): boolean {
   return host === undefined || HOST.test(host)
 }
 
-/** The one that the caller or a proxy gave the request, or a new one. */
+/** The `X-Request-Id` of the caller or a proxy, if it is usable (1 to 64 letters, digits and hyphens), or a new one. */
 export function requestId({ headers }: { headers: IncomingHttpHeaders }): string {
   const id = headers['x-request-id']
   return typeof id === 'string' && /^[A-Za-z0-9-]{1,64}$/.test(id) ? id : newRequestId()

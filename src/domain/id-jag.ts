@@ -31,7 +31,7 @@ export type IdJagReason =
   | 'sender_constrained'
 
 export interface IdJag {
-  /** The key of the person at the provider: with the tenant where subjects are only unique with it. */
+  /** The person's key at the provider; it includes the tenant where subjects are unique only within one. */
   subject: string
   audience: string
   jti: string
@@ -43,7 +43,10 @@ export interface IdJag {
 type Checked = { ok: true; idJag: IdJag } | { ok: false; reason: IdJagReason }
 const no = (reason: IdJagReason): Checked => ({ ok: false, reason })
 
-/** Everything about the assertion itself; the signature was checked before, replay comes after. */
+/**
+ * Checks the claims about the assertion itself, in the order of PROTOCOL §5. The signature was checked before; replay
+ * and `checkVouched` come after.
+ */
 export function checkIdJag(jwt: Jwt, issuer: Issuer, settings: IdJagSettings, now: Date): Checked {
   const { payload: claims } = jwt
   if (!hasType(jwt, ID_JAG_TYP)) return no('wrong_type')
@@ -67,7 +70,10 @@ export function checkIdJag(jwt: Jwt, issuer: Issuer, settings: IdJagSettings, no
   return { ok: true, idJag: { subject, audience, jti, exp, scopes: asked.scopes } }
 }
 
-/** `sub`, or tenant and `sub` in a form that no other pair has. Undefined: not usable. */
+/**
+ * `sub`, or for a multi-tenant issuer tenant and `sub`, encoded so that no other pair gives the same key. Undefined
+ * when a part is missing or unusable.
+ */
 export function subjectKey(
   claims: Record<string, unknown>,
   { multi_tenant }: Issuer,
@@ -107,20 +113,23 @@ function checkAsked(
   if (authorization_details !== undefined)
     if (!Array.isArray(authorization_details) || authorization_details.length > 0)
       return { ok: false, reason: 'unsupported_authorization_details' }
-  // Bound to a key whose proof we do not ask for: taking it as a bearer token would take the binding off.
+  // The token is bound to a key, and we ask for no proof of it: accepting it as a bearer token would undo the binding.
   if (cnf !== undefined) return { ok: false, reason: 'sender_constrained' }
   return { ok: true, scopes }
 }
 
 export type VouchedReason = 'nothing_verified' | 'login_required'
 
-/** What the provider verified, and nothing that it merely said. */
+/** What the provider verified, as opposed to merely said. */
 export interface Vouched {
   email: string | null
   phone_number: string | null
 }
 
-/** Whom the provider vouches for, and that they signed in there lately: checked once the assertion is spent. */
+/**
+ * Whom the provider vouches for, and that they signed in there recently with the methods that the operator requires
+ * (`auth_time`, `amr`). Checked once the assertion is spent.
+ */
 export function checkVouched(
   { payload: claims }: Jwt,
   issuer: Issuer,
@@ -148,7 +157,7 @@ function vouchedEmail(value: unknown, { email_domains }: Issuer): string | null 
   return email_domains.length === 0 || email_domains.includes(domain) ? email : null
 }
 
-/** E.164 */
+/** In E.164 form, without separators; null if it is no such number. */
 function vouchedPhone(value: unknown): string | null {
   const digits = typeof value === 'string' ? value.replace(/[ ().-]/g, '') : ''
   return /^\+[1-9]\d{6,14}$/.test(digits) ? digits : null

@@ -1,4 +1,4 @@
-/** An entry of the trust list: a provider whose word we take, and how far. */
+/** An entry of the trust list: a provider that we trust, and how far. */
 import { isName } from './jwt.js'
 import { canonicalEmail } from './login-hint.js'
 
@@ -6,7 +6,7 @@ export const ALGORITHMS = ['RS256', 'ES256', 'EdDSA'] as const
 
 export interface Issuer {
   issuer: string
-  /** What people are shown. */
+  /** The name that people see. */
   name: string
   jwks_uri: string
   client_ids: string[]
@@ -20,7 +20,10 @@ export interface Issuer {
   multi_tenant: boolean
 }
 
-/** What is wrong with an entry, in sentences; http only while our own issuer is local. */
+/**
+ * What is wrong with an entry, in sentences; none when it is valid. Plain http is allowed only while our own issuer is
+ * local.
+ */
 export function issuerFaults(entry: Issuer, own: { issuer: string; local: boolean }): string[] {
   const faults: string[] = []
   if (entry.issuer === own.issuer) faults.push('This is our own issuer: it cannot vouch to itself.')
@@ -46,7 +49,7 @@ export function issuerFaults(entry: Issuer, own: { issuer: string; local: boolea
   return faults
 }
 
-/** Lower case, in A-labels; undefined for what is no domain of addresses. */
+/** The domain in lower case and A-labels; undefined when it cannot be an email domain. */
 export function canonicalDomain(domain: string): string | undefined {
   return canonicalEmail(`x@${domain}`)?.slice(2)
 }

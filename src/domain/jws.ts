@@ -1,6 +1,6 @@
 /**
- * Our own tokens: compact JWS under ES256 (RFC 7515 §7.1, RFC 7518 §3.4), with claims that are all there and in their
- * time (RFC 7519 §4.1). By node:crypto, which takes half of what WebCrypto does.
+ * Our own tokens: compact JWS under ES256 (RFC 7515 §7.1, RFC 7518 §3.4), whose claims must be complete and in date
+ * (RFC 7519 §4.1). Uses node:crypto, which takes half the time of WebCrypto.
  */
 import {
   createPrivateKey,
@@ -21,7 +21,7 @@ export interface Expected {
   typ: string
   issuer: string
   audience: string
-  /** Refuses tokens that are older than this, whatever their `exp` says, or are to live longer. */
+  /** Refuses tokens that are older than this, or that were issued to live longer, whatever their `exp` says. */
   maxAgeSeconds?: number
   clockToleranceSeconds?: number
 }
@@ -36,7 +36,7 @@ export type RefusedReason =
   | 'expired'
 
 const ALGORITHM = 'ES256'
-/** R and S as they are, not as DER. */
+/** R ‖ S, not DER (RFC 7518 §3.4). */
 const ENCODING = 'ieee-p1363'
 
 export function importSigningKey(kid: string, jwk: JsonWebKey): SigningKey {
@@ -53,7 +53,10 @@ export function signJws(typ: string, claims: object, { kid, key }: SigningKey): 
   return `${content}.${signature.toString('base64url')}`
 }
 
-/** What costs nothing comes before the signature, and nothing in the token is believed before it. */
+/**
+ * Verifies a token and returns its claims. The cheap checks come before the signature; nothing in the token is trusted
+ * before it.
+ */
 export function verifyJws(
   token: string,
   keys: Map<string, KeyObject>,
@@ -63,7 +66,7 @@ export function verifyJws(
   const refused = (reason: RefusedReason) => ({ ok: false as const, reason })
   const jwt = parseJwt(token)
   if (!jwt) return refused('not_compact')
-  // No extension is understood here (RFC 7515 §4.1.11), and keys in the header are not looked at.
+  // We understand no extensions (RFC 7515 §4.1.11), and ignore keys in the header.
   if (jwt.header.alg !== ALGORITHM || jwt.header.crit !== undefined) return refused('wrong_header')
   if (!hasType(jwt, expected.typ)) return refused('wrong_type')
   const key = keyOf(jwt, keys)
@@ -78,7 +81,7 @@ export function verifyJws(
     : refused('expired')
 }
 
-/** Without a `kid` there is no telling between several. */
+/** Without a `kid` a token can be verified only if there is just one key. */
 function keyOf({ header: { kid } }: Jwt, keys: Map<string, KeyObject>): KeyObject | undefined {
   if (kid === undefined && keys.size === 1) return keys.values().next().value
   return typeof kid === 'string' ? keys.get(kid) : undefined

@@ -1,21 +1,24 @@
-/** What is limited, how often it may happen in an hour, and how that is told (draft-ietf-httpapi-ratelimit-headers-11). */
+/**
+ * The rate limits: what they count, their quotas per hour, and the headers that report them
+ * (draft-ietf-httpapi-ratelimit-headers-11).
+ */
 import { WRONG_CODES_PER_DAY } from './claim.js'
 
-/** `_per_ip`: from one IPv4 address or one IPv6 /64. */
+/** The default quotas. `_per_ip`: from one IPv4 address or one IPv6 /64. */
 export const LIMITS = {
   anonymous_per_ip: 5,
   anonymous: 100,
-  /** ID-JAGs whose signature is looked at. */
+  /** ID-JAGs whose signature is checked. */
   identity_assertion_per_ip: 60,
-  /** ID-JAGs that hold. */
+  /** ID-JAGs that have passed verification. */
   identity_assertion: 1000,
   service_auth_per_ip: 20,
   service_auth: 1000,
-  /** Ceremonies that are started or renewed with a claim token. */
+  /** Ceremonies started or renewed with a claim token. */
   claims_per_ip: 60,
-  /** Started or renewed for one hinted address. */
+  /** Ceremonies started or renewed for one hinted address. */
   ceremonies_per_hint: 5,
-  /** Of the development sign-in every try, of a provider's the failed ones. */
+  /** All tries of the development sign-in, but only the failed ones at a provider. */
   sign_in_per_ip: 60,
   introspection_failures_per_ip: 60,
   unknown_claim_tokens_per_ip: 60,
@@ -23,7 +26,7 @@ export const LIMITS = {
 }
 
 export type LimitName = keyof typeof LIMITS
-/** In an hour; 0: as often as anybody likes. */
+/** Quotas per hour; 0 means no limit. */
 export type Limits = Record<LimitName, number>
 
 export const NO_LIMITS = Object.fromEntries(Object.keys(LIMITS).map((name) => [name, 0])) as Limits
@@ -31,14 +34,16 @@ export const NO_LIMITS = Object.fromEntries(Object.keys(LIMITS).map((name) => [n
 export const HOUR_SECONDS = 3600
 const DAY_SECONDS = 86_400
 
-/** Where a caller stands: how much is left, and in how many seconds all of it is back. */
+/**
+ * What is left of a caller's quota, and in how many seconds all of it is available again. `ok`: this request may pass.
+ */
 export interface Standing {
   ok: boolean
   remaining: number
   seconds: number
 }
 
-/** `anonymous_per_ip` → `anonymous-ip` */
+/** The policy's name in the headers: `anonymous_per_ip` → `anonymous-ip`. */
 export function policyOf(name: LimitName): string {
   return name.replace('_per_', '_').replaceAll('_', '-')
 }
@@ -54,7 +59,7 @@ export function rateLimitHeaders(
   }
 }
 
-/** Of a 429 for too many wrong codes: in so many seconds there may be another. */
+/** The headers of a 429 for too many wrong codes; `seconds`: how long to wait. */
 export function wrongCodeHeaders(seconds: number): Record<string, string> {
   const limit = { quota: WRONG_CODES_PER_DAY, window: DAY_SECONDS }
   return {

@@ -1,16 +1,19 @@
-/** login_hint: an opaque string on the wire (OIDC CIBA §7.1), classified once at the edge. */
+/** `login_hint`: an opaque string on the wire (OIDC CIBA §7.1), classified once, on arrival. */
 import { domainToUnicode } from 'node:url'
 
 export interface LoginHint {
   kind: 'email'
-  /** Canonical: trimmed, lower case, NFC, the domain as A-labels. Mailbox folding (`+tag`, dots) is not ours to do. */
+  /**
+   * Canonical: trimmed, lower case, NFC, the domain in A-labels. Mailbox folding (`+tag`, dots) is up to the mail
+   * server.
+   */
   value: string
 }
 
-/** Of a top-level domain. */
+/** The longest top-level domain that is shown, in characters. */
 const MOST_SHOWN = 8
 
-/** Dot-atom of RFC 5322 §3.2.3, opened to letters of any script (RFC 6531); no quotes, no comments. */
+/** The dot-atom of RFC 5322 §3.2.3, extended to letters of any script (RFC 6531); no quotes, no comments. */
 const LOCAL_PART =
   /^[\p{L}\p{N}\p{M}!#$%&'*+/=?^_`{|}~-]+(\.[\p{L}\p{N}\p{M}!#$%&'*+/=?^_`{|}~-]+)*$/u
 const DOMAIN_CHARACTERS = /^[\p{L}\p{N}\p{M}.-]+$/u
@@ -21,7 +24,7 @@ export function classifyLoginHint(text: string): LoginHint | undefined {
   return value === undefined ? undefined : { kind: 'email', value }
 }
 
-/** The one form in which addresses are stored and compared, or undefined for what is not an address. */
+/** The form in which addresses are stored and compared; undefined when the text is not an address. */
 export function canonicalEmail(text: string): string | undefined {
   if (text.length > 1000) return undefined
   const [local, domain, more] = text
@@ -38,18 +41,20 @@ export function canonicalEmail(text: string): string | undefined {
     : undefined
 }
 
-/** In A-labels, or '' for no host. Not with `URL.canParse`, which, once it is hot, fails on ß in Node 20 and 22. */
+/**
+ * The host in A-labels, or '' if it is none. Not by `URL.canParse`: once it is hot, it fails on ß in Node 20 and 22.
+ */
 function asciiHost(domain: string): string {
   try {
     const { hostname } = new URL(`http://${domain}`)
-    // From Node 24 on an A-label that stands for nothing stays as it is.
+    // Node 24 and later leave an invalid A-label as it is.
     return /(^|\.)xn--/.test(domainToUnicode(hostname)) ? '' : hostname
   } catch {
     return ''
   }
 }
 
-/** A canonical address as its person writes it: the domain in its own script. */
+/** A canonical address as its owner writes it, with the domain in its own script. */
 export function shownEmail(email: string): string {
   const [local, domain = ''] = email.split('@')
   const shown = domainToUnicode(domain)
@@ -57,8 +62,8 @@ export function shownEmail(email: string): string {
 }
 
 /**
- * Enough to recognise one's own address, too little to learn another's: `a•••@e•••.com`. The agent chose it: what could
- * hold a sentence is no top-level domain to be shown.
+ * Enough to recognise one's own address, too little to learn another's: `a•••@e•••.com`. The agent chose the address,
+ * so a top-level domain long enough to hold a message is masked too.
  */
 export function maskEmail(email: string): string {
   const [local = '', domain = ''] = shownEmail(email).split('@')

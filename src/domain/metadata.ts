@@ -1,14 +1,14 @@
-/** Where metadata lives, and what it says (RFC 8414, RFC 9728, PROTOCOL §4). */
+/** The discovery metadata: where it is, and what it says (RFC 8414, RFC 9728, PROTOCOL §4). */
 import { REVOKED_EVENT } from './security-event.js'
 
-/** How long metadata, keys and /auth.md may be cached. */
+/** How long metadata, keys and /auth.md may be cached, in seconds. */
 export const MAX_AGE_SECONDS = 300
 
 export const JWT_BEARER_GRANT = 'urn:ietf:params:oauth:grant-type:jwt-bearer'
 export const CLAIM_GRANT = 'urn:workos:agent-auth:grant-type:claim'
 const ID_JAG_TOKEN_TYPE = 'urn:ietf:params:oauth:token-type:id-jag'
 
-/** RFC 8414 §3.1, RFC 9728 §3.1: the well-known name goes between host and path; a lone slash is no path. */
+/** RFC 8414 §3.1, RFC 9728 §3.1: the well-known name goes between host and path; a lone slash counts as no path. */
 export function wellKnownPath(name: string, identifier: string): string {
   const { pathname } = new URL(identifier)
   return `/.well-known/${name}${pathname === '/' ? '' : pathname}`
@@ -17,7 +17,7 @@ export function wellKnownPath(name: string, identifier: string): string {
 export const PROTECTED_RESOURCE = 'oauth-protected-resource'
 export const AUTHORIZATION_SERVER = 'oauth-authorization-server'
 
-/** The URL a challenge points to: on our own host, whatever host the resource has. */
+/** The URL that a challenge points to: on our own host, whatever host the resource is on. */
 export function resourceMetadataUrl(resource: string, issuer: string): string {
   return new URL(wellKnownPath(PROTECTED_RESOURCE, resource), issuer).href
 }
@@ -46,7 +46,7 @@ interface ShownSettings {
   local: boolean
 }
 
-/** Those that pages and /auth.md show: no template ever holds the others, which are secrets too. */
+/** The settings that pages and /auth.md may show. Templates never get the others, some of which are secrets. */
 export function shownSettings(settings: ShownSettings): ShownSettings {
   const { ISSUER, RESOURCE, RESOURCE_NAME, SCOPES, PRE_CLAIM_SCOPES, IDENTITY_TYPES, local } =
     settings
@@ -65,7 +65,9 @@ export function protectedResourceMetadata(settings: MetadataSettings) {
   }
 }
 
-/** RFC 8414 §2, with the profile's `agent_auth`. There is no authorization endpoint, so no `response_types_supported`. */
+/**
+ * RFC 8414 §2, with the profile's `agent_auth`. There is no authorization endpoint, so no `response_types_supported`.
+ */
 export function authorizationServerMetadata(settings: MetadataSettings) {
   const { ISSUER: issuer, IDENTITY_TYPES } = settings
   return {

@@ -1,8 +1,8 @@
-/** Network addresses: whether two are neighbours, and which of them are counted as one caller. */
+/** Network addresses: whether two are neighbours, and which ones count as one caller. */
 
 /**
- * Whether both are in one network, as an agent and its person are when it runs beside them. Undefined when they cannot be
- * compared: they are of different families, or one is unknown.
+ * Whether both are in one network, as when an agent runs next to its person. Undefined when they cannot be compared,
+ * because they are of different families or one is unknown.
  */
 export function areNeighbours(one: string | null, other: string | null): boolean | undefined {
   const [a, b] = [neighbourhood(one), neighbourhood(other)]
@@ -11,8 +11,8 @@ export function areNeighbours(one: string | null, other: string | null): boolean
 }
 
 /**
- * What limits count by: an IPv4 address, or the /64 of an IPv6 one, all of which its owner has. What is no address, as of a
- * connection that is gone, is counted as one.
+ * The key that limits count by: an IPv4 address, or the /64 of an IPv6 address, since one owner has all of it. Whatever
+ * is not an address (the connection may be gone) counts as `unknown`, one caller.
  */
 export function countedNetwork(address: string | undefined): string {
   const parts = partsOf(address ?? '')
@@ -24,7 +24,7 @@ export function countedNetwork(address: string | undefined): string {
     .join(':')}::/64`
 }
 
-/** IPv4: the /24. IPv6: the /48, which is what a site gets (RFC 6177 §2). */
+/** The network of a site: the /24 in IPv4, the /48 in IPv6 (RFC 6177 §2). */
 function neighbourhood(address: string | null): { family: 4 | 6; network: string } | undefined {
   const parts = partsOf(address ?? '')
   if (!parts) return undefined
@@ -33,7 +33,7 @@ function neighbourhood(address: string | null): { family: 4 | 6; network: string
     : { family: 6, network: parts.groups.slice(0, 3).join(':') }
 }
 
-/** An IPv4-mapped address is an IPv4 one. */
+/** An IPv4-mapped IPv6 address counts as IPv4. */
 function partsOf(
   address: string,
 ): { family: 4; bytes: number[] } | { family: 6; groups: number[] } | undefined {
@@ -44,7 +44,7 @@ function partsOf(
   return { family: 4, bytes: groups.slice(6).flatMap((group) => [group >> 8, group & 255]) }
 }
 
-/** Its eight groups; the URL parser knows every way to write one. */
+/** The eight groups of an IPv6 address; the URL parser knows every way to write one. */
 function ipv6Groups(address: string): number[] | undefined {
   const url = `http://[${address}]`
   if (!URL.canParse(url)) return undefined

@@ -1,4 +1,6 @@
-/** What the log, the metrics and the traces call a request: names from short lists, never what the caller sent. */
+/**
+ * How the log, the metrics and the traces classify a request: by names from short lists, never by what the caller sent.
+ */
 
 export type Surface =
   | 'identity'
@@ -26,7 +28,7 @@ const SURFACES: [RegExp, Surface][] = [
   [/^\/(\.well-known\/.+|auth\.md)$/, 'discovery'],
 ]
 
-/** Of a route's pattern, below the issuer's path. What is for nothing else is for people. */
+/** The surface of a route, by its pattern without the issuer's path. Every other route is a page for people. */
 export function surfaceOf(pattern: string): Surface {
   return SURFACES.find(([patterns]) => patterns.test(pattern))?.[1] ?? 'pages'
 }

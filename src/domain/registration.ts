@@ -1,4 +1,7 @@
-/** What a registration is at a moment, derived from its times (PROTOCOL §11), and what that lets it do. */
+/**
+ * The status of a registration at a given time, derived from its timestamps (PROTOCOL §11), and whether its tokens
+ * still count.
+ */
 
 export const REGISTRATION_TYPES = ['anonymous', 'service_auth', 'identity_assertion'] as const
 
@@ -13,14 +16,14 @@ export interface Registration {
   claim_token_used_at: Date | null
   claimed_at: Date | null
   revoked_at: Date | null
-  /** The provider and its subject that the registration came with, if any. */
+  /** The provider whose assertion the registration came with or was claimed with, and its subject there, if any. */
   issuer: string | null
   subject: string | null
-  /** False once the provider was taken off the trust list. */
+  /** False once the provider has been disabled or removed from the trust list. */
   issuer_active: boolean
-  /** Bound before the user's first sign-in: dead until the user confirms it. */
+  /** When it was set aside, because it was bound before the user's first sign-in: dead until the user confirms it. */
   set_aside_at: Date | null
-  /** What the provider narrowed it to. */
+  /** The scopes that the provider narrowed it to; null: no narrowing. */
   scopes: string[] | null
 }
 
@@ -36,7 +39,7 @@ export interface Attempt {
 export const STATUSES = ['unclaimed', 'pending_claim', 'claimed', 'expired', 'revoked'] as const
 export type Status = (typeof STATUSES)[number]
 
-/** `now` is the database's clock, read with the row: replicas may disagree about the time. */
+/** `now` is the database's clock, read with the row, because replicas' clocks may differ. */
 export function registrationStatus(
   registration: Pick<Registration, 'revoked_at' | 'claimed_at' | 'claim_expires_at'>,
   attempt: Attempt | undefined,
@@ -49,7 +52,7 @@ export function registrationStatus(
   return attempt && isLive(attempt, maxTries, now) ? 'pending_claim' : 'unclaimed'
 }
 
-/** An attempt can still be confirmed or declined. */
+/** Whether the attempt can still be confirmed or declined. */
 function isLive(attempt: Attempt, maxTries: number, now: Date): boolean {
   return (
     attempt.expires_at > now &&
@@ -59,7 +62,10 @@ function isLive(attempt: Attempt, maxTries: number, now: Date): boolean {
   )
 }
 
-/** Whether what was minted under `generation` still counts: neither revoked, nor expired, nor superseded. */
+/**
+ * Whether tokens minted under `generation` still count: the registration is not revoked, expired or set aside, and no
+ * later generation has superseded them.
+ */
 export function isAlive(
   registration: Pick<
     Registration,

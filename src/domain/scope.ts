@@ -1,9 +1,9 @@
 /** Scopes: what a registration may have, and what a request narrows it to (RFC 6749 §3.3). */
 
-/** One space between scope-tokens, none around them. */
+/** Scope tokens with a single space between them and none around them. */
 const SCOPE = /^[\x21\x23-\x5B\x5D-\x7E]+( [\x21\x23-\x5B\x5D-\x7E]+)*$/
 
-/** `requested` may narrow what is allowed, never widen it. Undefined: malformed, or nothing of it is allowed. */
+/** `requested` may narrow what is allowed, never widen it. Undefined when it is malformed or none of it is allowed. */
 export function narrowScope(
   allowed: string[],
   requested: string | undefined,
@@ -15,7 +15,7 @@ export function narrowScope(
   return granted.length > 0 ? granted : undefined
 }
 
-/** What is offered here, less what the provider left out. */
+/** The scopes offered here, without those that the provider left out. */
 export function grantableScopes(offered: string[], narrowed: string[] | null): string[] {
   return narrowed ? offered.filter((scope) => narrowed.includes(scope)) : offered
 }

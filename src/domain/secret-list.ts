@@ -1,15 +1,15 @@
-/** SECRET is a list while it is rotated: which of its secrets the database knows, and which of them seals. */
+/** SECRET is a list while it is being rotated: which of its secrets the database knows, and which one seals. */
 import { deriveKey } from './secrets.js'
 import { openSigningKey, type SealedSigningKey } from './signing-key.js'
 
-/** Says nothing of the secret it was derived from, and differs from that of any other. */
+/** Identifies a secret without revealing anything about it. */
 export function secretFingerprint(secret: Buffer): string {
   return deriveKey(secret, 'fingerprint').toString('base64url')
 }
 
 export interface KnownSecret {
   fingerprint: string
-  /** For so long that every replica has it by now. */
+  /** Known for so long that every replica has it by now. */
   settled: boolean
 }
 
@@ -17,7 +17,10 @@ export function isKnown(secret: Buffer, known: KnownSecret[]): boolean {
   return rank(secret, known) !== -1
 }
 
-/** Whether one of the secrets is this database's. Keys from before there were fingerprints tell by themselves. */
+/**
+ * Whether one of the secrets belongs to this database. One from before fingerprints existed is recognised by its
+ * signing keys, one of which a secret must open; with neither it is new, and anybody's.
+ */
 export function isOwnDatabase(
   secrets: Buffer[],
   known: KnownSecret[],
@@ -28,8 +31,8 @@ export function isOwnDatabase(
 }
 
 /**
- * The secret that seals: the first of the list that has settled. Before that the one that is known longest, which
- * replicas that have not got the new one yet can open. `known`: the longest known first, all of the list among them.
+ * The secret that seals: the first of the list that has settled. If none has, the one known longest, which replicas
+ * that do not have the new one yet can open. `known` holds all of `secrets`, the longest known first.
  */
 export function sealingSecret(secrets: Buffer[], known: KnownSecret[]): Buffer {
   const settled = (secret: Buffer) => known[rank(secret, known)]!.settled
@@ -37,7 +40,10 @@ export function sealingSecret(secrets: Buffer[], known: KnownSecret[]): Buffer {
   return secrets.find(settled) ?? byAge[0]!
 }
 
-/** Only ever from an older secret to a newer one: else replicas whose lists differ in order would take turns. */
+/**
+ * Whether the database learned of `secret` after `than`. Keys are resealed only from an older secret to a newer one:
+ * otherwise replicas whose lists differ in order would reseal them in turns for ever.
+ */
 export function isNewer(secret: Buffer, than: Buffer, known: KnownSecret[]): boolean {
   return rank(secret, known) > rank(than, known)
 }

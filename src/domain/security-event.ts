@@ -1,13 +1,13 @@
-/** Security event tokens that providers push (RFC 8417, RFC 8935), and their older form (auth.md v0.2). */
+/** The security event tokens that providers push (RFC 8417, RFC 8935), and their older form (auth.md v0.2). */
 import { audiences, hasType, isName, isNumericDate, isObject, type Jwt } from './jwt.js'
 import { subjectKey } from './id-jag.js'
 import type { Issuer } from './issuer.js'
 
-/** The provider no longer vouches for this subject. */
+/** The event that says: the provider no longer vouches for this subject. */
 export const REVOKED_EVENT =
   'https://schemas.workos.com/events/agent/auth/identity/assertion/revoked'
 
-/** OpenID Connect Back-Channel Logout §4 advises at most two minutes. */
+/** OpenID Connect Back-Channel Logout §4 recommends two minutes at most. */
 const LOGOUT_LIFETIME_SECONDS = 120
 
 export type EventReason = 'invalid_request' | 'invalid_audience'
@@ -26,7 +26,7 @@ interface EventSettings {
   skewSeconds: number
 }
 
-/** `typ: secevent+jwt`. An old `iat` is fine: history still revokes. */
+/** Checks a SET (`typ: secevent+jwt`). Its `iat` may be old: a late event still revokes. */
 export function checkSecurityEvent(
   jwt: Jwt,
   issuer: Issuer,
@@ -36,7 +36,10 @@ export function checkSecurityEvent(
   return hasType(jwt, 'secevent+jwt') ? check(jwt, issuer, settings, now) : no('invalid_request')
 }
 
-/** `typ: logout+jwt`, the v0.2 form: no `nonce`, no other event, and fresh where it has no `exp`. */
+/**
+ * Checks a token of the v0.2 form (`typ: logout+jwt`): no `nonce`, the revoked event among its events, and a recent
+ * `iat` if it has no `exp`.
+ */
 export function checkLogoutToken(
   jwt: Jwt,
   issuer: Issuer,
@@ -48,7 +51,7 @@ export function checkLogoutToken(
   const oldest = now.getTime() / 1000 - LOGOUT_LIFETIME_SECONDS - settings.skewSeconds
   if (exp === undefined && isNumericDate(iat) && iat < oldest) return no('invalid_request')
   const checked = check(jwt, issuer, settings, now)
-  // Whoever is told 200 takes its user for logged out (Back-Channel Logout §2.6).
+  // A provider that gets a 200 takes its user to be logged out (Back-Channel Logout §2.6).
   return checked.ok && !checked.event.revoked ? no('invalid_request') : checked
 }
 

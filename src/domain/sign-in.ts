@@ -1,27 +1,32 @@
-/** Signing in: what a browser keeps while its person is away at an identity provider, and why it can fail. */
+/** Signing in: what the browser keeps while its user is away at an identity provider, and why a sign-in can fail. */
 
-/** The pseudo-issuer of the development sign-in; its subjects are the addresses themselves. */
+/** The pseudo-issuer of the development sign-in; its subjects are the email addresses. */
 export const DEVELOPMENT_ISSUER = 'development'
 
-/** An account at an identity provider: (issuer, subject), and the address it verified, if any. */
+/**
+ * An account at an identity provider, identified by (issuer, subject), and the address that the provider verified, if
+ * any.
+ */
 export interface SignIn {
   issuer: string
   subject: string
-  /** Canonical; null: none, or none that is verified. */
+  /** Canonical; null when there is none or it is not verified. */
   email: string | null
 }
 
-/** Before the state: one cookie for each sign-in under way, since several tabs may each have theirs. */
+/**
+ * The cookie's name is this and the state: one cookie for each sign-in under way, since several tabs may each have one.
+ */
 export const PENDING_COOKIE = '__Host-registrar-sign-in-'
 
-/** What the answer of the provider must fit; sealed in a cookie of the browser that asked. */
+/** What the provider's answer must match; sealed in a cookie of the browser that started the sign-in. */
 export interface PendingSignIn {
   issuer: string
   nonce: string
   code_verifier: string
-  /** Seconds; only when the provider was asked for a fresh sign-in. */
+  /** Seconds; set only when the provider was asked for a recent sign-in. */
   max_age: number | undefined
-  /** The provider was asked to look who is there, whomever it remembers. */
+  /** The provider was told to prompt the person even if it remembers one. */
   prompted: boolean
   return_to: string
   /** The path that the provider sends its answer to. */
@@ -29,20 +34,20 @@ export interface PendingSignIn {
 }
 
 export type SignInReason =
-  /** Started in another browser, or too long ago, or answered twice. */
+  /** Started in another browser, too long ago, or already answered. */
   | 'not_ours'
-  /** The person, or the provider, said no. */
+  /** The person or the provider refused. */
   | 'declined'
-  /** The provider cannot be reached or answers with a fault of its own. */
+  /** The provider cannot be reached, or fails. */
   | 'away'
-  /** The answer does not hold: signature, issuer, nonce, age. */
+  /** The answer fails a check: signature, issuer, nonce, age. */
   | 'unverified'
   /** The provider does not accept what the operator configured. */
   | 'misconfigured'
-  /** The same, or so the browser says. */
+  /** The same, according to a redirect, which anybody can make up. */
   | 'rejected'
 
-/** What the page says of it. */
+/** The status and the words of the page that reports it. */
 export const SIGN_IN_FAILURES: Record<
   SignInReason,
   { status: number; title: string; text: string }

@@ -1,4 +1,4 @@
-/** The keys that we sign with: ES256 (RFC 7518 §3.4), named by their thumbprints, sealed for the database. */
+/** Our signing keys: ES256 (RFC 7518 §3.4), named by their thumbprints, sealed for the database. */
 import { createHash, generateKeyPairSync } from 'node:crypto'
 import { seal, unseal } from './sealing.js'
 import { deriveKey } from './secrets.js'
@@ -9,12 +9,12 @@ export interface SealedSigningKey {
   private_jwk_sealed: Buffer
 }
 
-/** How often a replica looks at the database for changed keys. */
+/** How often a replica checks the database for changed keys. */
 export const REPLICAS_LOOK_EVERY_MS = 5_000
-/** Within this the last replica has seen a change, even when its database is slow. */
+/** By then every replica has seen a change, even with a slow database. */
 const REPLICAS_FOLLOW_SECONDS = 60
 
-/** From the publication of a key to its first signature; what caches hold of our JWKS is older by then. */
+/** Seconds from a key's publication to its first signature: by then no cache holds a JWKS without it. */
 export function publishedAheadSeconds(maxAgeSeconds: number): number {
   return maxAgeSeconds + REPLICAS_FOLLOW_SECONDS
 }
@@ -25,7 +25,7 @@ export interface TokenLifetimes {
   CLOCK_SKEW_SECONDS: number
 }
 
-/** From a key's last turn to sign to the end of all that it signed. */
+/** Seconds from the end of a key's turn to sign until everything it signed has expired, everywhere. */
 export function longestLifetimeSeconds(lifetimes: TokenLifetimes): number {
   const { ASSERTION_TTL_SECONDS, ACCESS_TOKEN_TTL_SECONDS, CLOCK_SKEW_SECONDS } = lifetimes
   const longest = Math.max(ASSERTION_TTL_SECONDS, ACCESS_TOKEN_TTL_SECONDS)
@@ -35,10 +35,10 @@ export function longestLifetimeSeconds(lifetimes: TokenLifetimes): number {
 export function newSigningKey(secret: Buffer): SealedSigningKey {
   const { publicKey, privateKey } = newKeyPair()
   const { kty, crv, x, y } = publicKey
-  // RFC 7638 §3.2: these members, in this order.
+  // RFC 7638 §3.2: exactly these members, in this order.
   const thumbprint = createHash('sha256').update(JSON.stringify({ crv, kty, x, y }))
   const kid = thumbprint.digest('base64url')
-  // The operator's command would take it for an option, when a leaked key has to be retired.
+  // The operator's command, needed to retire a leaked key, would take such a kid for an option.
   if (kid.startsWith('-')) return newSigningKey(secret)
   return {
     kid,
@@ -53,23 +53,23 @@ interface KeyPair {
 }
 
 /**
- * Encoded by the generation itself. On Node 20 `export()` of a pair that was just made never ends when garbage is collected
- * at the wrong moment.
+ * Generates the pair as JWKs. On Node 20 `export()` of a pair just generated hangs for ever if garbage is collected at
+ * the wrong moment.
  */
 function newKeyPair(): KeyPair {
   const encoding = { publicKeyEncoding: { format: 'jwk' }, privateKeyEncoding: { format: 'jwk' } }
   const options = { namedCurve: 'P-256', ...encoding }
-  // Its types leave out JWK (https://nodejs.org/api/crypto.html#cryptogeneratekeypairsynctype-options).
+  // The types leave out JWK (https://nodejs.org/api/crypto.html#cryptogeneratekeypairsynctype-options).
   return generateKeyPairSync('ec', options as never) as unknown as KeyPair
 }
 
 interface OpenedSigningKey {
-  /** That opens it. */
+  /** The secret that opened it. */
   secret: Buffer
   privateJwk: string
 }
 
-/** With the first of the secrets that opens it. */
+/** Opens the private key with the first of the secrets that can; undefined when none can. */
 export function openSigningKey(
   secrets: Buffer[],
   { kid, private_jwk_sealed }: SealedSigningKey,

@@ -1,8 +1,8 @@
-/** Whom a token is for, as the token's subject and as resource servers are told. */
+/** Who a token is for: its `sub`, and what resource servers learn by introspection. */
 import { isOwnId } from './secrets.js'
 import { DEVELOPMENT_ISSUER, type SignIn } from './sign-in.js'
 
-/** What a person signs in with; its address may change. */
+/** What a person signs in with, without the email address, which may change. */
 export type Account = Pick<SignIn, 'issuer' | 'subject'>
 
 interface SignInSettings {
@@ -11,20 +11,24 @@ interface SignInSettings {
   oidcProviders: { issuer: string }[]
 }
 
-/** Where people can sign in now: accounts that came from elsewhere before are not spoken of. */
+/** The issuers that people can sign in with now; accounts at former ones are never disclosed. */
 export function signInIssuers({ SIGN_IN, oidcProviders }: SignInSettings): string[] {
   if (SIGN_IN === 'development') return [DEVELOPMENT_ISSUER]
   return SIGN_IN === 'oidc' ? oidcProviders.map(({ issuer }) => issuer) : []
 }
 
-/** Whose subjects go into access tokens: one issuer, since a subject means nothing without it; none by default. */
+/**
+ * The issuer whose subjects go into access tokens: at most one, since a subject means nothing without its issuer, and
+ * none by default.
+ */
 export function tokenSubjectIssuers(settings: SignInSettings): string[] {
   return settings.TOKEN_SUBJECT === 'sign_in' ? signInIssuers(settings) : []
 }
 
 /**
- * RFC 9068 §2.2: the person, or the registration while no person is known. A provider may let people choose their
- * subject: one in the form of our own ids would pass for another user or registration (RFC 9700 §4.15), so it stays out.
+ * The `sub` of RFC 9068 §2.2: the person, or the registration while no person is known. A provider may let people
+ * choose their subject; one that looks like our own ids could pass for another user or registration (RFC 9700 §4.15),
+ * so it is not used.
  */
 export function tokenSubject(registration: {
   id: string

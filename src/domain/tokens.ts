@@ -1,9 +1,12 @@
-/** The claims of what we sign (PROTOCOL §2). Times are seconds since the epoch. */
+/**
+ * The claims of the tokens that we sign (PROTOCOL §2). Times and lifetimes are in seconds, dates counted from the
+ * epoch.
+ */
 import { newId } from './secrets.js'
 import type { Registration } from './registration.js'
 import { tokenSubject, type Account } from './token-person.js'
 
-/** Our identity assertions wear the media type of an ID-JAG; issuer and key set tell them apart (PROTOCOL §12). */
+/** Our identity assertions have the media type of an ID-JAG; issuer and key set tell them apart (PROTOCOL §12). */
 export const ASSERTION_TYP = 'oauth-id-jag+jwt'
 /** RFC 9068 §2.1 */
 export const ACCESS_TOKEN_TYP = 'at+jwt'
@@ -33,7 +36,10 @@ export interface AccessTokenClaims {
   exp: number
 }
 
-/** `aud` is the issuer itself: an assertion is for our own token endpoint, an access token never is. */
+/**
+ * The claims of an identity assertion, with the person's email once they have claimed it. `aud` is the issuer itself,
+ * which it never is in an access token: an assertion is for our own token endpoint only.
+ */
 export function assertionClaims(
   issuer: string,
   registration: Pick<Registration, 'id' | 'generation' | 'email' | 'claimed_at'>,
@@ -55,7 +61,7 @@ export function assertionClaims(
   }
 }
 
-/** `sign_in`: the account whose subject is to be `sub`, if any. */
+/** The claims of an access token. `sign_in`: the account whose subject is to be its `sub`, if any. */
 export function accessTokenClaims(
   issuer: string,
   resource: string,
@@ -82,7 +88,7 @@ export function accessTokenClaims(
   }
 }
 
-/** Seconds since the epoch → the ISO 8601 UTC of `*_expires` members, to the second. */
+/** Seconds since the epoch → ISO 8601 in UTC, to the second, for the `*_expires` members. */
 export function isoSeconds(seconds: number): string {
   return new Date(seconds * 1000).toISOString().replace('.000Z', 'Z')
 }

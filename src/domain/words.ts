@@ -21,26 +21,26 @@ export function moment(time: Date): string {
   return `${date}, ${clock} UTC`
 }
 
-/** `2 minutes ago`, in the largest unit that is full. A clock that is ahead of ours says `just now`. */
+/** `2 minutes ago`, in the largest unit that fits; `just now` within a minute, or if the time is ahead of our clock. */
 export function ago(time: Date, now: Date): string {
   const seconds = Math.floor((now.getTime() - time.getTime()) / 1000)
   const [size] = UNITS.find(([unit]) => seconds >= unit && unit > 1) ?? []
   return size ? `${duration(seconds - (seconds % size))} ago` : 'just now'
 }
 
-/** Both ways to say when. */
+/** The time itself, and how long ago it was. */
 export function when(time: Date, now: Date): { at: string; ago: string } {
   return { at: moment(time), ago: ago(time, now) }
 }
 
-/** An agent without a provider, by how it came. */
+/** What to call an agent without a provider. */
 export function agentKind(registrationType: string): string {
   return registrationType === 'anonymous'
     ? 'An agent that has not said who it is'
     : 'An agent that named your email address'
 }
 
-/** An issuer as people know it: without the scheme. */
+/** An issuer as people know it: its URL without the scheme. */
 export function host(issuer: string): string {
   return issuer.replace(/^https?:\/\//, '')
 }
@@ -60,7 +60,10 @@ const EVENTS: Record<string, string> = {
   'registration.revoked': 'All access was ended',
 }
 
-/** An event of the audit trail, as its person would say it. `issuer`: a provider's, of a claim that it made for them. */
+/**
+ * An event of the audit trail, as the person would put it. `issuer`: the provider that claimed the registration for the
+ * person, if one did.
+ */
 export function agentEvent(event: string, issuer: string | null): string {
   if (event === 'claim.confirmed' && issuer !== null)
     return 'Its provider linked it to your account'
