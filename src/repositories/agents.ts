@@ -1,4 +1,4 @@
-/** What a person sees of the agents they allowed. */
+/** The agents that a person has allowed, as the person sees and ends them. */
 import { sql } from 'kysely'
 import { recordAudit } from './audit-events.js'
 import { issuerActive } from './registrations.js'
@@ -21,20 +21,21 @@ export interface LinkedAgent {
   claimed_at: Date
   revoked_at: Date | null
   set_aside_at: Date | null
-  /** Its provider's link to the person waits as well, for their yes or no. */
+  /** Its provider's delegation is set aside too, until the person confirms or refuses it. */
   link_set_aside: boolean
   claim_expires_at: Date | null
   claim_token_used_at: Date | null
   issuer_active: boolean
-  /** From the trust list. */
+  /** From the trust list; null without a provider. */
   provider_name: string | null
   last_token_at: Date | null
   asked_from: string | null
 }
 
 /**
- * First those that may still do something, so that no number of others hides one: not revoked, and with a provider or first
- * used after `usedSince`. Then the newest. With `id` that one only, when it is the person's; with `live` none that was revoked.
+ * The claimed registrations of the user. With `usedSince` those that may still act come first, so that no number of
+ * others hides one: not revoked, and with a provider, or with a claim token unused or first used after `usedSince`.
+ * Within that the newest come first. With `id` only that one, if it is the user's; with `live` none that was revoked.
  */
 export async function listLinkedAgents(
   db: Database,
@@ -91,7 +92,7 @@ interface HistoryEntry {
   issuer: string | null
 }
 
-/** The latest first; nothing of other people, whom the agent may have asked before. */
+/** The events of a registration, the latest first; none about other people, whom the agent may have asked before. */
 export async function listHistory(
   db: Database,
   registrationId: string,
@@ -113,7 +114,7 @@ export async function listHistory(
     .execute()
 }
 
-/** Ends one registration of the user's and everything minted for it, unless it has ended already. */
+/** Ends one registration of the user and everything minted for it, unless it has ended already. */
 export async function revokeRegistration(
   db: DatabaseTransaction,
   id: string,

@@ -1,4 +1,7 @@
-/** The audit trail: one row for each change of state, committed with it, never with a secret. */
+/**
+ * The audit trail: one row for each change of state, never with a secret. Rows commit with their change; only
+ * `token.issued` may follow its answer (see plugins/trail.ts).
+ */
 import { sql, type RawBuilder } from 'kysely'
 import type { Database } from './tables.js'
 
@@ -48,7 +51,7 @@ type Watcher = (committed: AuditEntry[]) => void
 
 const watchers = new WeakMap<Database, Watcher>()
 
-/** From now on `watcher` is told of what is recorded through `db` and its transactions, once it is committed. */
+/** From now on `watcher` is called with what is recorded through `db` and its transactions, once it is committed. */
 export function watchAudit(db: Database, watcher: Watcher): void {
   watchers.set(db, watcher)
   const transaction = db.transaction.bind(db)
@@ -68,14 +71,17 @@ export function watchAudit(db: Database, watcher: Watcher): void {
   }
 }
 
-/** Pass the transaction of the change it tells of. */
+/** Records the entries. Pass the transaction of the change that they report. */
 export async function recordAudit(db: Database, ...entries: AuditEntry[]): Promise<void> {
   if (entries.length === 0) return
   await auditInsert(entries).execute(db)
   announceAudit(db, entries)
 }
 
-/** As `recordAudit`, but for what is there: a statement whose end nobody heard of may have written it. Details tell it apart. */
+/**
+ * Like `recordAudit`, but skips entries that are there already: an earlier statement, whose result never arrived, may
+ * have written them. Equal `details` identify an entry, with its event and registration.
+ */
 export async function recordMissing(db: Database, entries: AuditEntry[]): Promise<void> {
   await sql`${auditInsert(entries)}
     where (select true from audit_events as there
@@ -84,7 +90,10 @@ export async function recordMissing(db: Database, entries: AuditEntry[]): Promis
   announceAudit(db, entries)
 }
 
-/** For a statement that makes the change as well, whose `announceAudit` is to follow. One text, however many they are. */
+/**
+ * The insert, to be part of a statement that also makes the change; call `announceAudit` after it. Its text is the same
+ * for any number of entries, so that it is prepared once.
+ */
 export function auditInsert(entries: AuditEntry[]): RawBuilder<unknown> {
   return sql`insert into audit_events (event, registration_id, user_id, address, details)
     select event, registration_id, user_id, address, details from jsonb_to_recordset(${JSON.stringify(entries)})

@@ -1,4 +1,4 @@
-/** The audit trail, read in its own order, by id; each statement looks at a bounded piece of it. */
+/** Reads the audit trail in the order of its ids; each statement looks at a bounded piece of it. */
 import { sql } from 'kysely'
 import type { Database } from './tables.js'
 
@@ -11,16 +11,19 @@ const COLUMNS = [
   'details',
 ] as const
 
-/** Rows in one answer. */
+/** Rows that one statement returns. */
 const BATCH = 1_000
-/** Rows looked at for an event that may be rare. */
+/** Rows that one statement scans for an event that may be rare. */
 const PAGE = 20_000
 /**
- * `occurred_at` is when the transaction began, and a clock may be set back: times rise with ids, give or take this. They
- * have no index of their own, which every request would have to keep.
+ * Times rise with ids to within this margin: `occurred_at` is when the transaction began, and a clock may be set back.
+ * Times have no index of their own, which every request would have to maintain.
  */
 const MARGIN_SECONDS = 300
-/** Ids are given out before the commit, so that of two rows the later may be there first. Longer than our transactions last. */
+/**
+ * Ids are settled after this: they are assigned before the commit, so a later id may become visible before an earlier
+ * one. Longer than our transactions last.
+ */
 const SETTLED_SECONDS = 30
 
 export interface AuditFilter {
@@ -31,10 +34,10 @@ export interface AuditFilter {
 
 export type ListedEvent = Awaited<ReturnType<typeof latestEvents>>[number]
 
-/** In their order. */
+/** The latest `limit` events that match, the oldest of them first. */
 export async function latestEvents(db: Database, filter: AuditFilter, limit: number) {
   const found = []
-  // What has an index needs no pages.
+  // A filter with an index needs no pages.
   const paged = (filter.registration_id ?? filter.user_id) === undefined
   let before: string | undefined
   do {
@@ -52,7 +55,7 @@ export async function latestEvents(db: Database, filter: AuditFilter, limit: num
   return found.toReversed()
 }
 
-/** From which id on there is a page before `before`; undefined when no more than a page is left. */
+/** The id at which the page before `before` begins; undefined when no more than one page is left. */
 async function pageStart(db: Database, before: string | undefined): Promise<string | undefined> {
   const row = await db
     .selectFrom('audit_events')
@@ -65,7 +68,7 @@ async function pageStart(db: Database, before: string | undefined): Promise<stri
   return row?.id
 }
 
-/** Those with `since` <= occurred_at < `until`, in their order, a batch at a time. */
+/** The events with `since` <= occurred_at < `until`, in order, a batch at a time. */
 export async function* eventsBetween(
   db: Database,
   { since, until }: { since?: Date; until?: Date },
@@ -93,7 +96,7 @@ async function newestId(db: Database): Promise<string> {
   return rows[0]!.id
 }
 
-/** The last id before that time. */
+/** The last id before `time`, by binary search up to `newest`. */
 async function idBefore(db: Database, newest: string, time: Date): Promise<string> {
   let [low, high] = [0n, BigInt(newest)]
   while (low < high) {
@@ -115,7 +118,7 @@ function shifted(time: Date, seconds: number): Date {
   return new Date(time.getTime() + seconds * 1000)
 }
 
-/** The last id that none below can still follow, from `after` on. */
+/** The last id, from `after` on, below which no more rows can appear. */
 export async function settledId(db: Database, after: string): Promise<string> {
   const { rows } = await sql<{ id: string }>`
     select coalesce(max(id), ${after}::bigint) as id from audit_events
@@ -134,7 +137,7 @@ export async function idsAfter(
   return rows.map(({ id }) => id)
 }
 
-/** In their order, a batch at a time. */
+/** The events with these ids, in order, a batch at a time. */
 export async function* eventsOf(db: Database, ids: string[]): AsyncGenerator<ListedEvent[], void> {
   for (let at = 0; at < ids.length; at += BATCH)
     yield await matching(db, {})

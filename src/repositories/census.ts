@@ -1,4 +1,4 @@
-/** Figures for the operator. Each is bounded in what it reads, whatever the tables hold. */
+/** Figures for the operator. Each query reads a bounded amount, whatever the tables hold. */
 import { sql } from 'kysely'
 import type { Database } from './tables.js'
 
@@ -8,7 +8,7 @@ export interface Census {
   key_age: number
 }
 
-/** About 30,000 rows: up to there the count is exact, beyond it is drawn from a sample of that size. */
+/** About 30,000 rows: up to that the count is exact, beyond it is estimated from a sample of that size. */
 const MOST_BYTES = 8_192_000
 const share = sql`least(1, ${sql.lit(MOST_BYTES)} / greatest(pg_relation_size('registrations'), 1)::float)`
 

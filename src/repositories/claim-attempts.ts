@@ -1,4 +1,4 @@
-/** Ceremonies: a link and a code, at most one current for a registration. */
+/** Ceremonies: each has a link and a code; a registration has at most one current one. */
 import { sql, type RawBuilder } from 'kysely'
 import type { Database, DatabaseTransaction } from './tables.js'
 import type { Claimant } from '../domain/ceremony.js'
@@ -6,7 +6,7 @@ import type { Attempt } from '../domain/registration.js'
 import { recordAudit, type AuditEntry } from './audit-events.js'
 import { dbNow, secondsFromNow } from './time.js'
 
-/** What the domain knows of an attempt, which is joined as `attempt`. */
+/** The columns of `Attempt`, from a table joined as `attempt`. */
 export const ATTEMPT = [
   'attempt.id as attempt_id',
   'attempt.expires_at',
@@ -23,14 +23,14 @@ interface AttemptColumns {
   confirmed_at: Date | null
 }
 
-/** Takes the attempt out of a row that it was joined to; undefined where there was none. */
+/** Takes the attempt out of a row that it was joined to; undefined when there was none. */
 export function takeAttempt<Row extends AttemptColumns>(row: Row) {
   const { attempt_id: id, expires_at, wrong_codes, declined_at, confirmed_at, ...rest } = row
   const attempt = { id, expires_at, wrong_codes, declined_at, confirmed_at } as Attempt
   return { attempt: id === null ? undefined : attempt, rest }
 }
 
-/** Who may confirm it. */
+/** The columns of `Claimant`: who may confirm the attempt. */
 export const CLAIMANT = [
   'attempt.login_hint_kind',
   'attempt.login_hint',
@@ -46,7 +46,9 @@ export interface NewAttempt {
   requested_from: string
 }
 
-/** Starts or renews: the older link and code die with this, and polling starts afresh. Wants the registration locked. */
+/**
+ * Starts or renews a ceremony: the older link and code die, and polling starts afresh. The registration must be locked.
+ */
 export async function startAttempt(
   db: DatabaseTransaction,
   registrationId: string,
@@ -72,7 +74,7 @@ export async function supersedeAttempt(
     .execute()
 }
 
-/** One text, however many they are. */
+/** Inserts the attempts. The statement's text is the same for any number, so that it is prepared once. */
 export function attemptInsert(
   rows: { of: string; attempt: NewAttempt }[],
 ): RawBuilder<{ expires_at: Date }> {
@@ -111,8 +113,8 @@ export function attemptEvents(
 }
 
 /**
- * Seconds until the registration's ceremonies of the last day have had fewer than `limit` wrong codes; undefined when that
- * is so now. A renewal must not buy new tries without end.
+ * Seconds until the registration's ceremonies of the last day have had fewer than `limit` wrong codes; undefined when
+ * they have now. A renewal must not buy endless tries.
  */
 export async function secondsUntilNextCeremony(
   db: DatabaseTransaction,
@@ -140,8 +142,8 @@ export async function secondsUntilNextCeremony(
 }
 
 /**
- * How many more wrong codes the user may type today, over all claims, and, when none, the seconds until one more. Wants
- * the user locked, or what it says may change.
+ * How many more wrong codes the user may type today, over all claims, and, if none, the seconds until one more. Lock
+ * the user first, or the answer may change.
  */
 export async function codesLeftToday(
   db: Database,
@@ -151,7 +153,7 @@ export async function codesLeftToday(
   const rows = await db
     .selectFrom('audit_events')
     .select(secondsUntilADayAfter('occurred_at').as('seconds'))
-    // Literally, as the partial index has it.
+    // A literal, as in the condition of the partial index.
     .where('event', '=', sql.lit('user_code.refused'))
     .where('user_id', '=', userId)
     .where('occurred_at', '>', secondsFromNow(-86_400))
@@ -165,7 +167,7 @@ function secondsUntilADayAfter(column: string): RawBuilder<number> {
   return sql`ceil(extract(epoch from ${sql.ref(column)} - now()) + 86400)::int`
 }
 
-/** Returns the wrong codes so far, this one included. */
+/** Returns how many wrong codes the attempt has had, this one included. */
 export async function countWrongCode(db: DatabaseTransaction, id: string): Promise<number> {
   const { wrong_codes } = await db
     .updateTable('claim_attempts')

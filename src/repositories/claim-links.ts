@@ -1,4 +1,4 @@
-/** Ceremonies by the token in their person's link. */
+/** Ceremonies, looked up by the token in the person's link. */
 import { sql } from 'kysely'
 import type { Claimant } from '../domain/ceremony.js'
 import type { PageClaim } from '../domain/claim.js'
@@ -7,17 +7,20 @@ import { issuerActive, REGISTRATION } from './registrations.js'
 import type { Database, DatabaseTransaction } from './tables.js'
 import { dbNow } from './time.js'
 
-/** `PageClaim` with what the page shows and checks besides. */
+/** `PageClaim`, and what else the page shows and checks. */
 export type LoadedClaim = PageClaim & {
   attempt: { requested_at: Date; requested_from: string | null; user_code_mac: Buffer }
-  /** The hinted address, or that of the pinned user. */
+  /** The hinted address, or that of the pinned user where it may be shown masked. */
   expected_email: string | null
   /** From the trust list, never from the provider's own words. */
   provider: { name: string; issuer: string } | undefined
   now: Date
 }
 
-/** Not when a phone number may have led to the user: the agent never knew the address, and even its first letter is news. */
+/**
+ * Null when a phone number may have led to the user: the agent then never knew the address, and even its first letter
+ * would give something away.
+ */
 const pinnedEmail = sql<string | null>`case when pinned.phone_number is null then pinned.email end`
 
 export async function findClaimByLink(
@@ -63,7 +66,7 @@ export async function findClaimByLink(
   }
 }
 
-/** Locks the registration: as `lockByClaimToken`. */
+/** Locks the registration of the link, as `lockByClaimToken` does. */
 export async function lockByLink(db: DatabaseTransaction, tokenHash: Buffer): Promise<void> {
   await db
     .selectFrom('registrations')

@@ -1,4 +1,4 @@
-/** Registrations by the claim token that their agent holds. */
+/** Registrations, looked up by the claim token that their agent holds. */
 import { sql } from 'kysely'
 import type { Claimant } from '../domain/ceremony.js'
 import type { Attempt, Registration } from '../domain/registration.js'
@@ -16,8 +16,8 @@ export interface ClaimState {
 }
 
 /**
- * A registration with its current attempt, in one statement: read one after the other,
- * a confirmation between the two would look like an expired ceremony. `sign_in` as of `findRegistrations`.
+ * A registration with its current attempt, in one statement: with two, a confirmation between them would look like an
+ * expired ceremony. For `sign_in` see `findRegistrations`.
  */
 export async function findByClaimToken(
   db: Database,
@@ -50,7 +50,10 @@ export async function findByClaimToken(
   return { registration, attempt, claimant: attempt && claimant, now }
 }
 
-/** Serializes every change of a claim: who holds the row decides, and reads after this see what the last one left. */
+/**
+ * Locks the registration, which serializes all changes of a claim: whoever holds the lock decides, and later reads see
+ * the result.
+ */
 export async function lockByClaimToken(
   db: DatabaseTransaction,
   claimTokenHash: Buffer,
@@ -63,7 +66,10 @@ export async function lockByClaimToken(
     .execute()
 }
 
-/** Marks the claim token's first success, after which nobody polls, unless the grace after it is over, or all is. */
+/**
+ * Marks the claim token's first success and ends its polling. `spent`: the grace after the first success is over;
+ * `revoked`: the registration is revoked or gone.
+ */
 export async function useClaimToken(
   db: DatabaseTransaction,
   id: string,

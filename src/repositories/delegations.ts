@@ -1,4 +1,4 @@
-/** Whom a provider's subject stands for. */
+/** Delegations: which user a provider's subject stands for. */
 import { sql, type RawBuilder } from 'kysely'
 import { recordAudit, type AuditEntry } from './audit-events.js'
 import type { Database, DatabaseTransaction, Tables } from './tables.js'
@@ -9,7 +9,7 @@ export interface Subject {
   subject: string
 }
 
-/** Of a registration; undefined when no provider vouched for it. */
+/** The subject of a registration; undefined when no provider vouched for it. */
 export function subjectOf({
   issuer,
   subject,
@@ -18,8 +18,8 @@ export function subjectOf({
 }
 
 /**
- * Serializes everything that concerns one subject of one provider: its assertions, its events, the confirmation of its
- * step-ups. Taken before any row lock, so that no two of them wait for each other.
+ * Serializes everything about one subject of one provider: its assertions, its events, the confirmation of its
+ * step-ups. Taken before any row lock, so that no two of them deadlock.
  */
 export async function lockSubject(
   db: DatabaseTransaction,
@@ -28,12 +28,15 @@ export async function lockSubject(
   await sql`select pg_advisory_xact_lock(${subjectKey(issuer, subject)})`.execute(db)
 }
 
-/** The lock's number: of values, or of columns. */
+/** The number of a subject's lock, in SQL. Takes values or columns. */
 export function subjectKey(issuer: unknown, subject: unknown): RawBuilder<bigint> {
   return sql`hashtextextended(${subject}, hashtextextended(${issuer}, 0))`
 }
 
-/** The user it stands for; set aside, it counts for nothing until that user confirms it. */
+/**
+ * Finds the user that the subject stands for, and notes that it was seen. A delegation that is set aside counts for
+ * nothing until that user confirms it.
+ */
 export async function findDelegation(
   db: DatabaseTransaction,
   { issuer, subject }: Subject,
@@ -47,7 +50,7 @@ export async function findDelegation(
     .executeTakeFirst()
 }
 
-/** Every subject that stands for the user. */
+/** All subjects that stand for the user, set aside or not. */
 export async function listSubjects(db: DatabaseTransaction, userId: string): Promise<Subject[]> {
   return await db
     .selectFrom('delegations')
@@ -56,7 +59,7 @@ export async function listSubjects(db: DatabaseTransaction, userId: string): Pro
     .execute()
 }
 
-/** Makes or confirms it. */
+/** Creates the delegation, or hands an existing one to this user; it is not set aside any more. */
 export async function putDelegation(
   db: DatabaseTransaction,
   { issuer, subject }: Subject,
@@ -73,7 +76,7 @@ export async function putDelegation(
   await recordAudit(db, { event: 'delegation.confirmed', user_id, address, details: { issuer } })
 }
 
-/** Whether the user ever let this provider speak for them, also if that has ended. */
+/** Whether the user has ever let this provider speak for them, even if that has ended. */
 export async function knowsProvider(
   db: Database,
   userId: string,
@@ -100,7 +103,10 @@ export async function knowsProvider(
   return row !== undefined
 }
 
-/** From now on the provider's word for the subject, as one user if given, is no longer enough: its person is asked again. */
+/**
+ * Removes the delegation, with `ofUser` only if it is that user's; false when there was none. From then on the
+ * provider's word for the subject is not enough: its person is asked again.
+ */
 export async function removeDelegation(
   db: DatabaseTransaction,
   { issuer, subject }: Subject,
@@ -119,8 +125,9 @@ export async function removeDelegation(
 }
 
 /**
- * Ends what a provider's subject may do: its registrations with everything minted for them, and the delegation. The
- * delegation first, as everywhere: a first sign-in, which locks no subject, would deadlock with the other order.
+ * Ends what a provider's subject may do: the delegation, and its registrations with everything minted for them. The
+ * delegation goes first, as everywhere: in the other order this would deadlock with a first sign-in, which locks no
+ * subject.
  */
 export async function revokeSubject(
   db: DatabaseTransaction,

@@ -1,13 +1,13 @@
-/** Which deployment the database belongs to. */
+/** The deployment that the database belongs to. */
 import type { Database } from './tables.js'
 
-/** The issuer that its tokens are of; undefined before the first start off localhost. */
+/** The issuer that the database belongs to; undefined before the first start off localhost. */
 export async function findIssuerOfDatabase(db: Database): Promise<string | undefined> {
   const row = await db.selectFrom('deployment').select('issuer').executeTakeFirst()
   return row?.issuer
 }
 
-/** Of those who come at once the first decides. */
+/** Claims the database for the issuer, unless it has one: of replicas that start at once the first decides. */
 export async function takeDatabase(db: Database, issuer: string): Promise<void> {
   await db
     .insertInto('deployment')

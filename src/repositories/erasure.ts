@@ -1,4 +1,7 @@
-/** What else tells of a person, taken out in batches: rows, events, times and opaque ids stay, so that the trail keeps its shape. */
+/**
+ * Erases, in batches, what else identifies a forgotten person. Rows, events, times and opaque ids stay, so that the
+ * audit trail keeps its shape.
+ */
 import { sql, type RawBuilder } from 'kysely'
 import type { Batch } from './revocation-batches.js'
 import { batches, subjectsOf } from './revocation-targets.js'
@@ -6,16 +9,16 @@ import type { Database } from './tables.js'
 
 export interface Erased {
   user_id: string
-  /** Those that were theirs. */
+  /** The addresses that were theirs. */
   emails: string[]
 }
 
 const BATCH = 500
 const AUDIT_BATCH = 1_000
-/** In place of an address, which must be there; not in canonical form, so that it is nobody's. */
+/** Replaces a hinted address where there must be one; not in canonical form, so that it is nobody's. */
 const NO_HINT = 'FORGOTTEN@forgotten.invalid'
 const NO_SUBJECT = 'forgotten'
-/** Members of an audit row's details that name no person; any other goes. */
+/** Members of an audit row's details that identify nobody; all others are removed. */
 const IMPERSONAL = [
   'registration_type',
   'issuer',
@@ -28,13 +31,13 @@ const IMPERSONAL = [
   'sessions',
 ]
 
-/** Those that live and ask for the person, and for nobody else since. */
+/** The live registrations whose current ceremony asks for the person. */
 export async function* askingFor(db: Database, person: Erased): AsyncGenerator<Batch, void> {
   for await (const rows of batches(db, sql`${asks(person)} and revoked_at is null`))
     yield { ids: rows.map(({ id }) => id), subjects: subjectsOf(rows), user_id: person.user_id }
 }
 
-/** Wants their registrations, and those that ask for them, ended. */
+/** Their registrations, and those that ask for them, must have been ended before. */
 export async function erasePerson(db: Database, person: Erased): Promise<void> {
   const { user_id } = person
   for (const theirs of [sql`user_id = ${user_id}`, asks(person)])
@@ -45,7 +48,7 @@ export async function erasePerson(db: Database, person: Erased): Promise<void> {
       await sql`update registrations set created_from = null,
           subject = case when subject is not null then ${NO_SUBJECT} end
         where id = any (${ids}) and revoked_at is not null`.execute(db)
-      // Last: should this be interrupted, the next run finds them by the hint again.
+      // Last: if this is interrupted, the next run finds them again by the hint.
       await eraseAttempts(db, sql`registration_id = any (${ids})`)
     }
   await eraseAttempts(db, names(person))
@@ -55,7 +58,7 @@ export async function erasePerson(db: Database, person: Erased): Promise<void> {
 const names = ({ user_id, emails }: Erased) =>
   sql`(login_hint = any (${emails}) or pinned_user_id = ${user_id})`
 
-/** Not `exists`: there may be millions of registrations, and few attempts that name anyone. */
+/** Not `exists`: there may be millions of registrations, but few attempts that name this person. */
 const asks = (person: Erased) => sql`claimed_at is null and id in (
   select registration_id from claim_attempts where superseded_at is null and ${names(person)})`
 

@@ -1,10 +1,10 @@
-/** Registrations whose claim window passed unclaimed: told of once, and removed when the operator says so. */
+/** Registrations whose claim window has passed unclaimed: audited once, and removed when the operator says so. */
 import { sql } from 'kysely'
 import { recordAudit } from './audit-events.js'
 import type { Database, DatabaseTransaction } from './tables.js'
 import { dbNow } from './time.js'
 
-/** Audits registrations whose window passed unclaimed, each once however many replicas look. Returns how many. */
+/** Audits registrations whose window has passed unclaimed, each once, however many replicas look. Returns how many. */
 export async function recordExpiries(db: DatabaseTransaction, limit: number): Promise<number> {
   const rows = await db
     .updateTable('registrations')
@@ -37,8 +37,8 @@ export async function recordExpiries(db: DatabaseTransaction, limit: number): Pr
 }
 
 /**
- * Removes registrations that expired unclaimed so many days ago and were told of, with their ceremonies; their audit rows
- * stay. Returns how many went.
+ * Removes registrations that expired unclaimed more than `days` days ago, once that has been audited, with their
+ * ceremonies; their audit rows stay. Returns how many were removed.
  */
 export async function purgeUnclaimed(db: Database, days: number, limit: number): Promise<number> {
   const { rows } = await sql`

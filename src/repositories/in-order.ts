@@ -1,4 +1,4 @@
-/** Rows in the order in which their names were asked for; undefined for a name that has none. */
+/** The rows in the order in which their names were asked for; undefined for a name without a row. */
 export function inOrder<Row, Name extends keyof Row>(
   rows: Row[],
   name: Name,

@@ -11,7 +11,9 @@ export interface ListedIssuer extends Issuer {
   removed_at: Date | null
 }
 
-/** Each by name: replicas of this version go on while a later one adds columns, and their plans are kept. */
+/**
+ * Listed by name, not `*`: replicas of this version, with their kept plans, go on while a later version adds columns.
+ */
 const COLUMNS = [
   'issuer',
   'name',
@@ -27,12 +29,12 @@ const COLUMNS = [
   'removed_at',
 ] as const
 
-/** Also one that was disabled or removed: its events still count. */
+/** Finds disabled and removed issuers too: their events still count. */
 export async function findIssuer(db: Database, issuer: string): Promise<ListedIssuer | undefined> {
   return (await findIssuers(db, [issuer]))[0]
 }
 
-/** In the order of their names. */
+/** In the order of `issuers`; undefined for an unknown one. */
 export async function findIssuers(
   db: Database,
   issuers: string[],
@@ -54,7 +56,7 @@ export async function listIssuers(db: Database): Promise<ListedIssuer[]> {
     .execute()
 }
 
-/** Adds, or replaces what was there, and puts it in force. True when it is new to the list. */
+/** Adds an issuer, or replaces its entry, and puts it in force. True when it had never been on the list. */
 export async function putIssuer(db: Database, entry: Issuer): Promise<boolean> {
   const { issuer: _key, ...columns } = entry
   const { added } = await db
@@ -68,7 +70,10 @@ export async function putIssuer(db: Database, entry: Issuer): Promise<boolean> {
   return added
 }
 
-/** Stops its new assertions and those we issued on its word; false when it is not in the list. */
+/**
+ * Disables or removes an issuer, which stops its new assertions and the credentials issued on its word; false when it
+ * is not on the list.
+ */
 export async function stopIssuer(
   db: Database,
   issuer: string,

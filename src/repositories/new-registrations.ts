@@ -1,4 +1,4 @@
-/** Registrations that begin without a provider: each waits for a person, with its first ceremony or with an assertion. */
+/** Creates registrations without a provider: each waits for a person, with its first ceremony or with an assertion. */
 import { sql } from 'kysely'
 import { announceAudit, auditInsert, type AuditEntry } from './audit-events.js'
 import { attemptEvents, attemptInsert, type NewAttempt } from './claim-attempts.js'
@@ -11,13 +11,13 @@ export interface NewRegistration {
   claim_token_hash: Buffer
   claim_window_seconds: number
   created_from: string
-  /** Without one the registration has an assertion at once. */
+  /** Without one the registration gets an assertion at once. */
   attempt?: NewAttempt
 }
 
 /**
- * One statement, and so one transaction, for what several agents ask at the same moment; one text, however many they
- * are. In the order of the rows.
+ * Creates what several agents ask for at the same moment in one statement, and so in one transaction; its text is the
+ * same for any number. Answers in the order of `rows`.
  */
 export async function insertRegistrations(
   db: Database,

@@ -1,4 +1,4 @@
-/** People as operators look at them, and the end of what is known of one. */
+/** People as operators see them, and how one is forgotten. */
 import { sql } from 'kysely'
 import { recordAudit } from './audit-events.js'
 import type { Database, DatabaseTransaction } from './tables.js'
@@ -14,7 +14,10 @@ export async function findUserId(
   return row?.id
 }
 
-/** With their accounts and what providers may say for them. */
+/**
+ * The user with their sign-in accounts, their delegations and the number of their sessions. Throws when there is no
+ * such user.
+ */
 export async function findPerson(db: Database, id: string) {
   const user = await db
     .selectFrom('users')
@@ -40,9 +43,9 @@ export async function findPerson(db: Database, id: string) {
 }
 
 /**
- * From the commit on nobody is this user any more, and nothing can be bound to it: see `lockUser` and `findSession`. In
- * the order of locks that sign-ins (address, account, user) and confirmations (user, delegation) have. Returns the address
- * that was theirs.
+ * Forgets a person: from the commit on nobody is this user, and nothing can be bound to it (see `lockUser` and
+ * `findSession`). Locks in the order of sign-ins (address, account, user) and of confirmations (user, delegation).
+ * Returns the address that was theirs, if any; null also when they had been forgotten before.
  */
 export async function forgetPerson(db: DatabaseTransaction, id: string): Promise<string | null> {
   const { email } = await db

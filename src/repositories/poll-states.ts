@@ -1,10 +1,10 @@
-/** When each registration was last polled, and how long its agent must wait (RFC 8628 §3.5). */
+/** When each registration was last polled, and the interval its agent must keep (RFC 8628 §3.5). */
 import { sql } from 'kysely'
 import { issuerActive } from './registrations.js'
 import type { Database } from './tables.js'
 
 const slowDown = sql.lit(5)
-/** However often an agent that does not listen is told to slow down. */
+/** The longest interval, in seconds, however often the agent ignores `slow_down`. */
 const longest = sql.lit(86_400)
 /** Timers fire a little early and networks jitter: an agent that waits the interval must not be told to slow down. */
 const JITTER_SECONDS = 0.1
@@ -14,21 +14,22 @@ type Poll =
   | 'unknown'
   /** Waiting for the person; the poll is recorded. */
   | 'pending'
-  /** The same, polled too early: the agent must wait longer from now on. */
+  /** The same, but polled too early: the interval is longer from now on. */
   | 'slow_down'
-  /** Something else than waiting, for `decidePoll` to say. Nothing is recorded. */
+  /** Not waiting: `decidePoll` says what it is. Nothing is recorded. */
   | 'other'
 
 /**
- * Records polls of registrations whose current ceremony is live, and says which came too early; an early one lengthens
- * the interval for good. One statement, so that of polls at the same moment on several replicas at most one is in time.
+ * Records polls of registrations that wait for their person, and says which came too early; each of those lengthens the
+ * interval until the ceremony is renewed. One statement, so that of simultaneous polls on several replicas at most one
+ * is in time. Answers in the order of the hashes.
  */
 export async function recordPolls(
   db: Database,
   claimTokenHashes: Buffer[],
   { intervalSeconds, maxTries }: { intervalSeconds: number; maxTries: number },
 ): Promise<Poll[]> {
-  /** Where each of them was asked for. */
+  /** The places of each hash in the input. */
   const asked = new Map<string, number[]>()
   for (const [place, hash] of claimTokenHashes.entries()) {
     const key = hash.toString('hex')

@@ -1,12 +1,15 @@
 /**
- * Counts of the limits, in an hour that begins with the first. By the database's clock alone: one replica's that is ahead
- * would end everybody's hour.
+ * The counts of the rate limits. Each count's hour begins with its first request. Only the database's clock counts: a
+ * replica whose clock is ahead would end everybody's hour.
  */
 import { sql } from 'kysely'
 import type { LimitName, Standing } from '../domain/limits.js'
 import type { Database } from './tables.js'
 
-/** One from the future is a count from before the clock was set back; a transaction may be this much older than another. */
+/**
+ * A count from the future was made before the clock was set back; a minute is tolerated, by which one transaction may
+ * have begun before another.
+ */
 const inForce = sql<boolean>`(counted.started_at > now() - interval '1 hour'
   and counted.started_at < now() + interval '1 minute')`
 const seconds = sql<number>`least(ceil(extract(epoch from started_at - now()) + 3600), 3600)::int`
@@ -19,14 +22,14 @@ interface Counted {
 }
 
 /**
- * Counts one more unless the quota is used up. One statement, so that of callers at the same moment, on whatever replicas,
- * no more than the quota pass; a refusal writes nothing, so that a flood leaves nothing to clean up.
+ * Counts one more unless the quota is used up. One statement, so that of simultaneous callers, on whatever replicas, no
+ * more than the quota pass. A refusal writes nothing, so that a flood leaves nothing to clean up.
  */
 export async function takeFromLimit(
   db: Database,
   { name, key, quota }: Counted,
 ): Promise<Standing> {
-  // A count that is not seen although it refuses began just now, at the same moment as this.
+  // A count that refuses but is not visible here began at this very moment: then a full hour is left.
   const { rows } = await sql<Standing>`
     with taken as (
       insert into rate_limits as counted (name, key, count, started_at) values (${name}, ${key}, 1, now())
@@ -44,7 +47,7 @@ export async function takeFromLimit(
   return rows[0]!
 }
 
-/** What `takeFromLimit` would find, without counting. */
+/** What `takeFromLimit` would find, without counting: `ok` while anything is left. */
 export async function lookAtLimit(db: Database, { name, key, quota }: Counted): Promise<Standing> {
   const { rows } = await sql<Standing>`
     with counted as (

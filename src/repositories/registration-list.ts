@@ -1,4 +1,4 @@
-/** Registrations as operators look at them: a page of many, or all there is about one. */
+/** Registrations as operators see them: a page of many, or all there is about one. */
 import { sql, type RawBuilder } from 'kysely'
 import type { Status } from '../domain/registration.js'
 import { ATTEMPT, takeAttempt } from './claim-attempts.js'
@@ -11,7 +11,7 @@ export interface ListFilter {
   user_id?: string
   issuer?: string
   since?: Date
-  /** The last one of the page before. */
+  /** The id of the last one on the page before; undefined: the first page. */
   after?: string
   limit: number
   /** Wrong codes that end a ceremony. */
@@ -40,7 +40,7 @@ const COLUMNS = [
 
 export type ListedRegistration = Awaited<ReturnType<typeof listRegistrations>>[number]
 
-/** Newest first. Undefined `after`: the first page. */
+/** A page of registrations that match, the newest first. */
 export async function listRegistrations(db: Database, filter: ListFilter) {
   const { state, kind, user_id, issuer, since, after, limit, maxTries } = filter
   const rows = await selectListed(db)
@@ -70,7 +70,7 @@ export async function findListed(
   return row && withAttempt(row)
 }
 
-/** The latest first. */
+/** The registration's ceremonies, the latest first. */
 export async function listAttempts(db: Database, registrationId: string, limit: number) {
   return await db
     .selectFrom('claim_attempts')
@@ -103,7 +103,7 @@ function withAttempt(row: Row) {
   return { registration, attempt, now }
 }
 
-/** What `registrationStatus` says, for a where clause. */
+/** The condition under which `registrationStatus` says `state`. */
 function inState(state: Status, maxTries: number): RawBuilder<boolean> {
   const unclaimed = sql`revoked_at is null and claimed_at is null`
   const open = sql`${unclaimed} and coalesce(claim_expires_at > now(), true)`

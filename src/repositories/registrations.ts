@@ -1,4 +1,4 @@
-/** Registrations: looked up by their ids, bound, and their generation raised. */
+/** Registrations: looked up by id, bound to a person, and their generation raised. */
 import { sql, type RawBuilder } from 'kysely'
 import { inOrder } from './in-order.js'
 import type { Database, DatabaseTransaction } from './tables.js'
@@ -6,7 +6,7 @@ import type { Registration } from '../domain/registration.js'
 import type { Account } from '../domain/token-person.js'
 import { dbNow } from './time.js'
 
-/** What the domain knows of a registration, but for its user's email. */
+/** The columns of `Registration`, except its user's email and `issuer_active`. */
 export const REGISTRATION = [
   'registrations.id',
   'registrations.registration_type',
@@ -22,12 +22,12 @@ export const REGISTRATION = [
   'registrations.scopes',
 ] as const
 
-/** No provider, or one that is on the trust list and in force. */
+/** True without a provider, or with one that is on the trust list and in force. */
 export const issuerActive = sql<boolean>`(registrations.issuer is null or exists (
   select from issuers as listed where listed.issuer = registrations.issuer
     and listed.disabled_at is null and listed.removed_at is null))`
 
-/** Of the user's accounts at these issuers, the one signed in with last. */
+/** The registration's user's account at one of these issuers, the one last signed in with; null when there is none. */
 export function lastSignIn(issuers: string[]): RawBuilder<Account | null> {
   if (issuers.length === 0) return sql`null`
   return sql`(
@@ -37,8 +37,9 @@ export function lastSignIn(issuers: string[]): RawBuilder<Account | null> {
 }
 
 /**
- * In the order of their ids, with the user's verified email and account at one of these issuers, and the database's
- * clock. Fails where nothing can be written: what it leads to may be written after the answer.
+ * The registrations in the order of `ids`, with the user's verified email and last account at one of these issuers, and
+ * the database's clock. Fails when the database takes no writes, since what follows from the answer may be written
+ * after it.
  */
 export async function findRegistrations(
   db: Database,
@@ -62,8 +63,8 @@ export async function findRegistrations(
 }
 
 /**
- * Binds the registration to the person. An anonymous one changes generation: whoever captured what it had before
- * must not be upgraded with it.
+ * Binds the registration to the person; false when it is claimed, revoked or expired already. An anonymous one changes
+ * generation: whoever captured its earlier credentials must not be upgraded with it.
  */
 export async function claimRegistration(
   db: DatabaseTransaction,
@@ -86,7 +87,7 @@ export async function claimRegistration(
   return numUpdatedRows === 1n
 }
 
-/** Kills everything minted under this generation; false when something else already did. */
+/** Ends everything minted under this generation; false when something else already has. */
 export async function raiseGeneration(
   db: DatabaseTransaction,
   id: string,

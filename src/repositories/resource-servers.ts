@@ -1,9 +1,9 @@
-/** Who may introspect. */
+/** The resource servers: who may introspect. */
 import { sql } from 'kysely'
 import { inOrder } from './in-order.js'
 import type { Database } from './tables.js'
 
-/** In the order of their ids. */
+/** The hashes of their secrets, in the order of `ids`; undefined for an unknown id. */
 export async function findResourceServerSecrets(
   db: Database,
   ids: string[],
@@ -16,7 +16,7 @@ export async function findResourceServerSecrets(
   return inOrder(rows, 'id', ids).map((row) => row?.secret_hash)
 }
 
-/** False when the name is taken. */
+/** Adds a resource server; false when the name is taken. */
 export async function insertResourceServer(
   db: Database,
   row: { id: string; name: string; secret_hash: Buffer },
@@ -40,7 +40,7 @@ export async function listResourceServers(
     .execute()
 }
 
-/** By id or name; returns what was removed. */
+/** Removes a resource server by id or name, and returns what was removed. */
 export async function deleteResourceServer(
   db: Database,
   idOrName: string,

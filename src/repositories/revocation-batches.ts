@@ -1,6 +1,7 @@
 /**
- * Ending very many registrations while replicas serve: each batch takes the locks that are free, and waits for none, so
- * that it neither deadlocks with requests nor holds them up for longer than it works. What was not free is left for later.
+ * Ends very many registrations while replicas serve: each batch takes the locks that are free and waits for none, so
+ * that it neither deadlocks with requests nor holds them up for longer than it works. What was not free is left for
+ * later.
  */
 import { sql, type RawBuilder } from 'kysely'
 import { recordAudit } from './audit-events.js'
@@ -9,18 +10,18 @@ import { revocation, type Details } from './revocations.js'
 import type { DatabaseTransaction } from './tables.js'
 
 export interface Batch {
-  /** Of registrations. */
+  /** The registrations to end. */
   ids: string[]
-  /** What their providers said of whom, and whom else providers must not speak for any more. */
+  /** The subjects of those registrations, and any others whose delegations end. */
   subjects: Subject[]
-  /** The one whom providers must not speak for by these subjects; absent: anybody. */
+  /** Only this user's delegations for the subjects end; absent: anybody's. */
   user_id?: string
 }
 
 export interface Ended {
   registrations: number
   delegations: number
-  /** Registrations and delegations of the batch that live on, for now. */
+  /** Registrations and delegations of the batch that are still in force. */
   left: number
 }
 
@@ -56,7 +57,7 @@ async function tryLockSubjects(db: DatabaseTransaction, subjects: Subject[]): Pr
   return rows
 }
 
-/** Only rows that are free: a first sign-in locks them without their subject's lock. */
+/** Skips locked rows: a first sign-in locks delegations without their subject's lock. */
 async function removeFree(
   db: DatabaseTransaction,
   subjects: Subject[],

@@ -1,26 +1,29 @@
-/** What an incident hits, in batches: each statement does a bounded piece of work, however many rows there are. */
+/**
+ * What the revocation after an incident covers, in batches: each statement does a bounded piece of work, however many
+ * rows there are.
+ */
 import { sql, type RawBuilder } from 'kysely'
 import { subjectOf, type Subject } from './delegations.js'
 import type { Batch } from './revocation-batches.js'
 import type { Database } from './tables.js'
 
-/** `since`: registered then or later; null: all. */
+/** `since`: registered at that time or later; null: all. */
 export type Target = { issuer: string } | { user_id: string } | { since: Date | null }
 
 const BATCH = 500
-/** Rows looked at for them, ended long ago or not. */
+/** Rows that one page of a scan spans. */
 const PAGE = 5_000
 
 /**
- * The database's clock when the work begins. What is acknowledged later is not hit: with live traffic there would be no
- * end. As text: a Date has no microseconds.
+ * The database's time when the work begins. What is created later is not revoked: with live traffic there would be no
+ * end. As text, since a Date has no microseconds.
  */
 export async function beginning(db: Database): Promise<string> {
   const { rows } = await sql<{ now: string }>`select now()::text as now`.execute(db)
   return rows[0]!.now
 }
 
-/** Live registrations. */
+/** How many live registrations the target has. */
 export async function countTargets(db: Database, target: Target, began: string): Promise<number> {
   let total = 0
   for await (const page of pages(db, target, began)) {
@@ -31,7 +34,7 @@ export async function countTargets(db: Database, target: Target, began: string):
   return total
 }
 
-/** First whom providers may not speak for any more: a registration that ended could come back by their word. */
+/** What to end, the delegations first: while they stand, a provider's word could bring an ended registration back. */
 export async function* targets(
   db: Database,
   target: Target,
@@ -49,7 +52,7 @@ interface Row {
   subject: string | null
 }
 
-/** Of registrations, in the order of their ids. */
+/** The registrations that match `whose`, in the order of their ids, a batch at a time. */
 export async function* batches(
   db: Database,
   whose: RawBuilder<unknown>,
@@ -65,19 +68,19 @@ export async function* batches(
   }
 }
 
-/** Each once. */
+/** The subjects of the rows, each once. */
 export function subjectsOf(rows: Row[]): Subject[] {
   const subjects = rows.flatMap((row) => subjectOf(row) ?? [])
   return [...new Map(subjects.map((of) => [JSON.stringify(of), of])).values()]
 }
 
-/** Another user whom the same subject stands for by now is not meant. */
+/** Spares another user, for whom the same subject may stand by now. */
 function personOf(target: Target): { user_id?: string } {
   return 'user_id' in target ? { user_id: target.user_id } : {}
 }
 
 async function* delegated(db: Database, target: Target, began: string) {
-  // Whom providers spoke for before is not suspect for what has registered since.
+  // With `since` only what has registered since is suspect, and not the delegations from before.
   if ('since' in target && target.since) return
   const whose =
     'issuer' in target
@@ -98,7 +101,7 @@ async function* delegated(db: Database, target: Target, began: string) {
   }
 }
 
-/** Conditions on registrations that together are the target. */
+/** Conditions on registrations that together select the target, a page each. */
 async function* pages(
   db: Database,
   target: Target,

@@ -1,4 +1,4 @@
-/** What the operator ends, whoever it belongs to. */
+/** Revocation of one registration by the operator, whoever it belongs to. */
 import { sql } from 'kysely'
 import { recordAudit, type AuditEntry } from './audit-events.js'
 import { lockSubject, removeDelegation, subjectOf } from './delegations.js'
@@ -7,15 +7,15 @@ import { dbNow } from './time.js'
 
 export type Details = NonNullable<AuditEntry['details']>
 
-/** As Postgres tells of it: try again. */
+/** Looks like Postgres's own, so that the transaction is tried again. */
 class SerializationFailure extends Error {
   readonly code = '40001'
 }
 
 /**
- * Ends one registration, everything minted for it, and its provider's delegation for the person that it is of, or waits
- * for: the provider's next assertion would bring it back.
- * @throws when it became a subject's meanwhile, whose lock has to come first.
+ * Ends one registration, everything minted for it, and its provider's delegation for the user whom it is bound to or
+ * waits for: otherwise the provider's next assertion would bring it back.
+ * @throws when it has got a subject meanwhile, whose lock has to come first.
  */
 export async function revokeById(
   db: DatabaseTransaction,

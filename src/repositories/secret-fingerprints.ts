@@ -1,4 +1,4 @@
-/** The secrets that this database was made with, by their fingerprints. */
+/** The secrets that this database knows, by their fingerprints. */
 import { sql } from 'kysely'
 import type { KnownSecret } from '../domain/secret-list.js'
 import type { Database, DatabaseTransaction } from './tables.js'
@@ -6,7 +6,7 @@ import type { Database, DatabaseTransaction } from './tables.js'
 /** Longer than a rollout, which brings a new secret to all replicas. */
 const SETTLED = sql<boolean>`created_at <= statement_timestamp() - interval '1 hour'`
 
-/** The longest known first. */
+/** All fingerprints, the longest known first. */
 export async function listSecretFingerprints(db: Database): Promise<KnownSecret[]> {
   return await db
     .selectFrom('secret_fingerprints')

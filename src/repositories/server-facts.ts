@@ -1,4 +1,4 @@
-/** What Postgres says of itself and of how we are connected to it. */
+/** What Postgres says of itself and of our connections to it. */
 import { sql } from 'kysely'
 import type { Database, Tables } from './tables.js'
 
@@ -7,7 +7,7 @@ interface ServerFacts {
   version_num: number
   database: string
   role: string
-  /** Follows another server, and takes no writes. */
+  /** It follows another server, and takes no writes. */
   standby: boolean
   read_only: boolean
   synchronous_commit: string
@@ -26,12 +26,15 @@ export async function serverFacts(db: Database): Promise<ServerFacts> {
 }
 
 interface ConnectionFacts {
-  /** By the limit that leaves us least: the server's, the database's or the role's. */
+  /** By the limit that leaves us the fewest: the server's, the database's or the role's. */
   allowed: number
   left: number
 }
 
-/** Those for superusers are not ours. A limit of -1 is none. */
+/**
+ * How many connections we may have and how many are left. Those reserved for superusers are not ours. A limit of -1 is
+ * none.
+ */
 export async function connectionFacts(db: Database): Promise<ConnectionFacts> {
   const { rows } = await sql<ConnectionFacts>`
     with limits (allowed, used) as (
@@ -50,7 +53,7 @@ export async function connectionFacts(db: Database): Promise<ConnectionFacts> {
   return rows[0]!
 }
 
-/** An object, so that a table which is missing here does not compile. */
+/** An object, so that it does not compile when a table is missing here. */
 const TABLES: Record<keyof Tables, true> = {
   users: true,
   issuers: true,
@@ -71,13 +74,13 @@ const TABLES: Record<keyof Tables, true> = {
 }
 
 interface LackingPrivileges {
-  /** Ours, as SQL wants it. */
+  /** Our role, quoted as SQL needs it. */
   role: string
   table: string
   missing: string
 }
 
-/** What our role may not do with our tables, each of which we read and write. */
+/** The privileges that our role lacks on our tables, each of which we read and write. */
 export async function lackingPrivileges(db: Database): Promise<LackingPrivileges[]> {
   const tables = Object.keys(TABLES)
   const { rows } = await sql<LackingPrivileges>`

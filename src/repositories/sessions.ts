@@ -1,4 +1,4 @@
-/** Sign-in sessions, by the hash of the id in the cookie. */
+/** Sign-in sessions, identified by the hash of the id in the cookie. */
 import { sql } from 'kysely'
 import type { Person } from '../domain/claim.js'
 import type { Database } from './tables.js'
@@ -6,13 +6,13 @@ import { dbNow, secondsFromNow } from './time.js'
 
 const IDLE_SECONDS = 3600
 const ABSOLUTE_SECONDS = 12 * 3600
-/** How often a session in use is written: its idle limit is that much coarser. */
+/** How often a session in use is written, which makes its idle limit that much coarser. */
 const TOUCH_SECONDS = 60
 
 export interface SignedIn extends Person {
   /** The issuer of the account the person signed in with. */
   issuer: string | null
-  /** The sign-in is young enough to decide something on. */
+  /** The sign-in is recent enough to decide something on. */
   fresh: boolean
 }
 
@@ -23,7 +23,10 @@ export async function insertSession(
   await db.insertInto('sessions').values(row).execute()
 }
 
-/** The signed-in person, while neither limit has passed; `maxAgeSeconds` is what makes the sign-in fresh. */
+/**
+ * The signed-in person, while neither the idle nor the absolute limit has passed. A sign-in is `fresh` for
+ * `maxAgeSeconds`.
+ */
 export async function findSession(
   db: Database,
   idHash: Buffer,
@@ -33,7 +36,7 @@ export async function findSession(
     .selectFrom('sessions')
     .innerJoin('users', 'users.id', 'sessions.user_id')
     .where('sessions.id_hash', '=', idHash)
-    // Of one that was being made while they were forgotten.
+    // The session may have been created while its user was being forgotten.
     .where('users.forgotten_at', 'is', null)
     .where('sessions.created_at', '>', secondsFromNow(-ABSOLUTE_SECONDS))
     .where('sessions.last_seen_at', '>', secondsFromNow(-IDLE_SECONDS))

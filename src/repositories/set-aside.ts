@@ -6,8 +6,8 @@ import type { Database, DatabaseTransaction } from './tables.js'
 import { dbNow } from './time.js'
 
 /**
- * At a person's first sign-in: whatever providers had made of their account before is set aside, since whoever had a
- * provider say so could be in it already (pre-hijacking).
+ * At a person's first sign-in, sets aside whatever providers had linked to their account before: whoever got a provider
+ * to vouch for them could be in it already (pre-hijacking).
  */
 export async function setAsideDelegations(
   db: DatabaseTransaction,
@@ -37,7 +37,7 @@ export async function setAsideDelegations(
   )
 }
 
-/** With the provider's name from the trust list. */
+/** The user's delegations that are set aside, the oldest first, with the provider's name from the trust list. */
 export async function listSetAside(
   db: Database,
   userId: string,
@@ -52,7 +52,7 @@ export async function listSetAside(
     .execute()
 }
 
-/** The user's own yes to a provider's subject, with a step-up or to one that was set aside. */
+/** The user's own consent to a provider's subject, in a step-up or to one that was set aside. */
 export async function confirmDelegation(
   db: DatabaseTransaction,
   { issuer, subject }: Subject,
@@ -62,7 +62,7 @@ export async function confirmDelegation(
   await putDelegation(db, { issuer, subject }, user_id, address)
   await db
     .updateTable('registrations')
-    // What was minted before the person came may be in other hands: the agent presents itself anew.
+    // Tokens minted before the person came may be in other hands: the agent has to present itself again.
     .set({ set_aside_at: null, generation: sql`generation + 1` })
     .where('issuer', '=', issuer)
     .where('subject', '=', subject)

@@ -9,24 +9,24 @@ export interface SigningKeyRow extends SealedSigningKey {
   token_lifetime_seconds: number
   created_at: Date
   signs_from: Date
-  /** When another takes its place, or took it. */
+  /** When another key takes its place, or took it. */
   succeeded_at: Date | null
   retired_at: Date | null
   verifies_until: Date | null
   status: SigningKeyStatus
 }
 
-/** Any constant of our own: replicas that start at once on an empty database must end with one key. */
+/** An arbitrary number of our own. Replicas that start at once on an empty database must end with one key. */
 const KEYS_LOCK = 7_221_001
 
-/** One at a time makes or retires keys, until its transaction ends. */
+/** Until the transaction ends, no other makes or retires keys. */
 export async function lockKeys(tx: DatabaseTransaction): Promise<void> {
   await sql`select pg_advisory_xact_lock(${KEYS_LOCK})`.execute(tx)
 }
 
 /**
- * All of them, in the order of their turns. A key that was retired in its turn or after it still ends the turn of the
- * one before, which would come back to life otherwise; one that was retired while it waited never had a turn.
+ * All keys, in the order of their turns. A key retired during or after its turn still ends the turn of the one before,
+ * which would come back to life otherwise; one retired while it waited never had a turn.
  */
 export async function listSigningKeys(db: Database): Promise<SigningKeyRow[]> {
   const { rows } = await sql<SigningKeyRow>`
@@ -49,13 +49,13 @@ export async function listSigningKeys(db: Database): Promise<SigningKeyRow[]> {
   return rows
 }
 
-/** Those that verify: what JWKS shows. */
+/** The keys that verify or will: what JWKS shows. */
 export async function publishedKeys(db: Database): Promise<SigningKeyRow[]> {
   const published: SigningKeyStatus[] = ['waiting', 'signing', 'verifying']
   return (await listSigningKeys(db)).filter(({ status }) => published.includes(status))
 }
 
-/** Published at once; its turn to sign comes `waitSeconds` later. Returns when that is. */
+/** Publishes a key at once; its turn to sign comes `waitSeconds` later. Returns when that is. */
 export async function insertSigningKey(
   tx: DatabaseTransaction,
   { kid, public_jwk, private_jwk_sealed }: SealedSigningKey,
@@ -67,7 +67,7 @@ export async function insertSigningKey(
       kid,
       public_jwk: JSON.stringify(public_jwk),
       private_jwk_sealed,
-      // Not now(), which stands still while the lock is waited for.
+      // Not now(), which is from before the wait for the lock.
       signs_from: sql<Date>`statement_timestamp() + make_interval(secs => ${waitSeconds})`,
     })
     .returning('signs_from')
@@ -75,7 +75,9 @@ export async function insertSigningKey(
   return signs_from
 }
 
-/** Before the first signature under longer lifetimes: the key then verifies for as long. */
+/**
+ * Called before the first signature under longer lifetimes, so that the key verifies for as long. Never shortens it.
+ */
 export async function raiseTokenLifetime(
   db: Database,
   kid: string,
@@ -97,7 +99,7 @@ export async function markRetired(tx: DatabaseTransaction, kid: string): Promise
     .execute()
 }
 
-/** Unless another was faster. */
+/** Replaces the sealed private key, unless another replica was faster. */
 export async function replaceSeal(
   db: Database,
   { kid, private_jwk_sealed: before }: SealedSigningKey,

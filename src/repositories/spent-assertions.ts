@@ -1,18 +1,18 @@
-/** Which assertions and events of providers were used. */
+/** Which assertions and events of providers have been used. */
 import { sql } from 'kysely'
 import { subjectKey, type Subject } from './delegations.js'
 import type { AssertionKind, DatabaseTransaction } from './tables.js'
 
 /**
- * Kept beyond the moment when the last replica would refuse it as expired: CLOCK_SKEW_SECONDS is at most 300, and a
- * replica's clock may be as far, and a second, behind ours.
+ * Rows are kept beyond the moment when the last replica refuses the token as expired: CLOCK_SKEW_SECONDS is at most
+ * 300, and a replica's clock may be that much, and a second, behind the database's.
  */
 const MARGIN_SECONDS = 900
 
 /**
- * Locks the subject as `lockSubject` does, and marks its assertion or event as used; true the first time. In the
- * transaction of what that brings about: both are kept or neither, and of two presentations at once the second waits for
- * the first. Without `exp` it is remembered for good.
+ * Locks the subject as `lockSubject` does, and marks its assertion or event as used; true the first time. Belongs in
+ * the transaction of the effect: both are kept or neither, and of two presentations at once the second waits for the
+ * first. `exp` in seconds since the epoch; without it the mark is kept for ever.
  */
 export async function spendAssertion(
   db: DatabaseTransaction,

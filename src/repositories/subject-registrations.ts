@@ -1,4 +1,6 @@
-/** Registrations that came with a provider's assertion: one for each issuer, subject and audience that is not revoked. */
+/**
+ * Registrations made by a provider's assertion: at most one for each issuer, subject and audience that is not revoked.
+ */
 import { sql } from 'kysely'
 import type { Registration } from '../domain/registration.js'
 import { recordAudit, type AuditEntry } from './audit-events.js'
@@ -14,7 +16,7 @@ interface NewRow extends Subject {
   created_from: string
 }
 
-/** What its agent is told of it. */
+/** What the answer to the agent is made of. */
 export type Bound = Pick<Registration, 'id' | 'generation' | 'claimed_at' | 'scopes' | 'email'>
 
 const BOUND = [
@@ -25,7 +27,7 @@ const BOUND = [
   sql<string | null>`(select email from users where users.id = registrations.user_id)`.as('email'),
 ] as const
 
-/** The one that is there now, pending or bound. */
+/** The current registration, pending or bound. */
 function selectCurrent(
   db: DatabaseTransaction,
   { issuer, subject, audience }: Subject & { audience: string },
@@ -38,7 +40,7 @@ function selectCurrent(
     .where('revoked_at', 'is', null)
 }
 
-/** Its id. */
+/** The id of the current registration, pending or bound. */
 export async function findSubjectRegistration(
   db: DatabaseTransaction,
   subject: Subject & { audience: string },
@@ -48,15 +50,15 @@ export async function findSubjectRegistration(
 }
 
 /**
- * A clean match: bound to the user at once. One that waits for a step-up, or was another's, is bound anew, and
- * nothing minted before counts, nor the claim token of a step-up that nobody confirmed. Audits the assertion that is
- * issued for it as well. Answers with what is there now, new or not.
+ * A clean match: binds the registration to the user at once, and makes it if there is none. One that waited for a
+ * step-up, or was another user's, is bound anew: nothing minted before counts, nor does the claim token of a step-up
+ * that nobody confirmed. Also audits the assertion that is issued for it. Returns the registration as it is now.
  */
 export async function bindSubject(
   db: DatabaseTransaction,
   row: NewRow & { user_id: string },
 ): Promise<Bound> {
-  // Most assertions are for one that is as they would make it, and a write is the dearest part of them.
+  // Most assertions find the registration just as they would make it, and a write is the most expensive part of them.
   const settled = await selectCurrent(db, row)
     .where('claimed_at', 'is not', null)
     .where('set_aside_at', 'is', null)
@@ -110,7 +112,10 @@ function putBound(db: DatabaseTransaction, row: NewRow & { user_id: string }) {
 const unlessPending = <Column>(column: string) =>
   sql<Column>`case when registrations.claimed_at is not null then ${sql.ref(`registrations.${column}`)} end`
 
-/** An account match: the person has to confirm. Whatever the registration was before, it waits now, under a new claim token. */
+/**
+ * An account match: the person has to confirm. Whatever the registration was before, it now waits, under a new claim
+ * token and generation.
+ */
 export async function awaitStepUp(
   db: DatabaseTransaction,
   row: NewRow & { claim_token_hash: Buffer; claim_window_seconds: number },
@@ -147,7 +152,7 @@ export async function awaitStepUp(
   return { ...registration, claim_expires_at: registration.claim_expires_at! }
 }
 
-/** An anonymous registration takes on the subject that claims it; the subject's own registration stays apart. */
+/** An anonymous registration takes on the subject that claims it; the subject's own registration stays separate. */
 export async function attachSubject(
   db: DatabaseTransaction,
   id: string,

@@ -4,7 +4,7 @@ import type { ColumnType, Generated, JSONColumnType, Kysely, Transaction } from 
 export type Database = Kysely<Tables>
 export type DatabaseTransaction = Transaction<Tables>
 
-/** Set by the database when the row is made. */
+/** Set by the database when the row is inserted. */
 type CreatedAt = ColumnType<Date, never, never>
 /** Written as an expression of the database's own clock. */
 type Time = ColumnType<Date, Date, Date>

@@ -1,4 +1,4 @@
-/** Times are the database's: replicas may disagree about what time it is. */
+/** Times by the database's clock, since replicas' clocks may differ. `now()` is when the transaction began. */
 import { sql, type RawBuilder } from 'kysely'
 
 export const dbNow = sql<Date>`now()`

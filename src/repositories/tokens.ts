@@ -1,4 +1,4 @@
-/** What revokes tokens; the tokens themselves are not stored. */
+/** Revoked tokens, and whether a token still counts; the tokens themselves are not stored. */
 import { sql } from 'kysely'
 import type { Account } from '../domain/token-person.js'
 import { announceAudit, type AuditEntry } from './audit-events.js'
@@ -10,13 +10,16 @@ import { dbNow } from './time.js'
 export interface RevokedToken {
   jti: string
   registration_id: string
-  /** The token's own end, in seconds since the epoch: after it the row has no use. */
+  /** The token's own expiry, in seconds since the epoch, after which the row has no use. */
   exp: number
-  /** Who revokes it. */
+  /** The network address of whoever revokes it. */
   address: string
 }
 
-/** One statement, and so one transaction, for what is revoked at the same moment; each that is new is audited, once. */
+/**
+ * Revokes tokens, those revoked at the same moment in one statement and so in one transaction. Each that was not
+ * revoked yet is audited, once.
+ */
 export async function revokeTokens(db: Database, tokens: RevokedToken[]): Promise<void> {
   const { rows } = await sql<AuditEntry>`
     with asked as (
@@ -42,13 +45,16 @@ export interface TokenStanding {
   now: Date
 }
 
-/** What a token says of itself. */
+/** What a token is looked up by; both are claims of its own. */
 export interface TokenName {
   registration_id: string
   jti: string
 }
 
-/** Everything that decides whether access tokens still count, in one look, in their order. */
+/**
+ * Everything that decides whether access tokens still count, in one query, in the order of `tokens`; undefined for one
+ * whose registration does not exist.
+ */
 export async function findTokenStandings(
   db: Database,
   tokens: TokenName[],
@@ -57,7 +63,10 @@ export async function findTokenStandings(
   return inOrder(rows, 'place', placesOf(tokens))
 }
 
-/** The same look, and whom the tokens are for. Planning it takes three times as long, so it is for who needs to know. */
+/**
+ * Like `findTokenStandings`, with the persons the tokens are for. Planning it takes three times as long, so it is only
+ * for callers that need them.
+ */
 export async function findTokenPersons(
   db: Database,
   tokens: TokenName[],

@@ -6,9 +6,9 @@ import type { Database, DatabaseTransaction } from './tables.js'
 import { dbNow } from './time.js'
 
 /**
- * The user behind a sign-in, made at the first one. The account is (issuer, subject): a verified address leads to an
- * existing user only when nobody ever signed in as that one, since whoever has the address today may not be who had it
- * before. `first`: that user was made by a provider's word and has its owner now.
+ * The user behind a sign-in, created at the first one. The account is (issuer, subject). A verified address leads to an
+ * existing user only if nobody has ever signed in as that user, since whoever has the address today may not be who had
+ * it before. `first`: the user was created on a provider's word, and this is its owner's first sign-in.
  */
 export async function signInUser(
   db: DatabaseTransaction,
@@ -44,7 +44,7 @@ export async function lockEmail(db: DatabaseTransaction, email: string): Promise
   await sql`select pg_advisory_xact_lock(hashtextextended(${email}, 1))`.execute(db)
 }
 
-/** Who has the address, and whether anybody ever signed in as them. */
+/** The user who has the address, and whether anybody has ever signed in as them. */
 async function findHolder(
   db: DatabaseTransaction,
   email: string,
@@ -60,8 +60,9 @@ async function findHolder(
 }
 
 /**
- * An address is the account's whose provider vouched for it last. One that had it keeps everything else; one that no
- * person ever signed in to ends, since nobody could see or end its agents any more.
+ * Makes `email` the user's address, since their provider vouched for it last; null: they have none any more. The user
+ * who had it keeps everything else; but if nobody ever signed in as that one, its agents end, since nobody could see or
+ * end them any more.
  */
 async function moveEmail(
   db: DatabaseTransaction,
@@ -72,7 +73,7 @@ async function moveEmail(
 ): Promise<void> {
   if (holder?.id === userId) return
   if (holder) {
-    // Before the user's row is locked: agents that are just registering lock in this order.
+    // Before the user's row is locked: agents that are registering lock in this order.
     if (!holder.signed_in)
       for (const subject of await listSubjects(db, holder.id))
         await revokeSubject(db, subject, audit)
@@ -100,8 +101,8 @@ export async function hasLinkedAgent(db: Database, userId: string): Promise<bool
 }
 
 /**
- * Until the transaction ends the user cannot be deleted, and others that lock them wait; false when they are deleted
- * already, or forgotten. Wants the registration locked first.
+ * Until the transaction ends the user cannot be deleted, and others that lock them wait. False when they are deleted
+ * already, or forgotten. Lock the registration first.
  */
 export async function lockUser(db: DatabaseTransaction, id: string): Promise<boolean> {
   const row = await db
@@ -119,10 +120,10 @@ interface Contact {
   phone_number: string | null
 }
 
-/** Nobody can sign in as them: no address to compare, no account. */
+/** Nobody can ever sign in as them: they have no address to match, and no account. */
 const unreachable = sql<boolean>`(email is null and not exists (select from sign_ins where user_id = users.id))`
 
-/** The user who has the verified address, else the one who has the number, if that one can confirm anything. */
+/** The user who has the verified address, else the one who has the number; never one whom nobody can sign in as. */
 export async function findUserByContact(
   db: DatabaseTransaction,
   { email, phone_number }: Contact,
@@ -139,8 +140,8 @@ export async function findUserByContact(
 }
 
 /**
- * False when somebody has the address or the number by now. A number that leads to nobody who could ever confirm goes to
- * the new user, and nothing else of the old one does.
+ * Creates a user; false when somebody has the address or the number by now. A number held by a user whom nobody can
+ * sign in as goes to the new user, and nothing else of theirs does.
  */
 export async function insertUser(
   db: DatabaseTransaction,
