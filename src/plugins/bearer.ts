@@ -1,4 +1,4 @@
-/** Checks access tokens the way a resource server should: the signature first, then whether the token still counts. */
+/** Checks access tokens as a resource server should: first the signature, then whether the token still counts. */
 import fp from 'fastify-plugin'
 import { isAlive } from '../domain/registration.js'
 import { ACCESS_TOKEN_TYP, type AccessTokenClaims } from '../domain/tokens.js'
@@ -8,16 +8,22 @@ import { resourceMetadataUrl } from '../domain/metadata.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** An access token that is ours, unexpired and neither revoked nor superseded, with what `find` found of it. */
+    /**
+     * The claims of an access token of ours that has neither expired nor been revoked or superseded, and what `find`
+     * found of it; undefined for any other token.
+     */
     activeToken<Standing extends TokenStanding>(
       token: string,
       find: (token: TokenName) => Promise<Standing | undefined>,
     ): Promise<{ claims: AccessTokenClaims; standing: Standing } | undefined>
-    /** For `onRequest`, before a body is looked at: a caller with this scope, or the challenge of RFC 6750 §3. */
+    /**
+     * A hook for `onRequest`, before a body is read: lets callers with this scope pass, and answers others with the
+     * challenge of RFC 6750 §3.
+     */
     requireBearer(scope: string): (request: FastifyRequest) => Promise<void>
   }
   interface FastifyRequest {
-    /** What the token says, after `requireBearer`. */
+    /** The token's claims, after `requireBearer`. */
     caller: AccessTokenClaims | null
   }
 }

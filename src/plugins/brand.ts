@@ -1,6 +1,6 @@
 /**
- * The deployer's name, logo and accent colour. The logo is served from here: a page that sent its readers' browsers to
- * another host would tell that host who reads it.
+ * The deployer's name, logo and accent colour. The logo is served from here: a page that loaded it from another host
+ * would tell that host who reads the page.
  */
 import { createReadStream } from 'node:fs'
 import { Readable } from 'node:stream'
@@ -19,9 +19,9 @@ declare module 'fastify' {
 
 interface Brand {
   name: string
-  /** None until it has been loaded. */
+  /** Undefined when there is none, or it has not been loaded yet. */
   logo: CachedDocument | undefined
-  /** What follows the stylesheet. */
+  /** CSS that is appended to the stylesheet. */
   style: string
 }
 
@@ -30,7 +30,7 @@ const TIMEOUT_MS = 5_000
 const FIRST_PAUSE_MS = 1_000
 const LONGEST_PAUSE_MS = 600_000
 
-/** By the end of a file's name; of what is fetched the content type says it. */
+/** By the extension of a file; for what is fetched the Content-Type says it. */
 const TYPES: Record<string, string> = {
   png: 'image/png',
   jpg: 'image/jpeg',
@@ -57,7 +57,7 @@ export default fp(
     if (uri === undefined) return
     const show = ({ type, body }: Image) => void (brand.logo = app.cachedDocument(type, body))
 
-    // What is at hand is there from the first page on, or the server does not start.
+    // A local logo is there from the first page on, or the server does not start.
     if (!/^https?:/i.test(uri)) {
       show(
         await load(uri).catch((error: Error) => {
@@ -68,7 +68,7 @@ export default fp(
       return
     }
 
-    // Pages do not wait for it: until then they show the name alone.
+    // Pages do not wait for a remote logo: until it is loaded they show the name alone.
     inBackground(app, async (stop) => {
       let retry_in_ms = FIRST_PAUSE_MS
       while (!stop.aborted) {
@@ -112,9 +112,9 @@ function file(uri: string): Source {
   return { type: TYPES[ending] ?? ending, stream: createReadStream(url) }
 }
 
-/** `data:` too. */
+/** Also for `data:` URLs. */
 async function fetched(uri: string, stop?: AbortSignal): Promise<Source> {
-  // On Node 20 a garbage collection takes AbortSignal.any away, and from a body the signal of its request.
+  // On Node 20 garbage collection takes away AbortSignal.any, and from a body the signal of its request.
   const over = new AbortController()
   const { signal } = over
   setTimeout(() => over.abort(new Error(`not there in ${TIMEOUT_MS} ms`)), TIMEOUT_MS).unref()

@@ -1,20 +1,20 @@
-/** Calls to other servers, whose failures are not ours: metrics and traces are told of each. */
+/** Calls to other servers, whose failures are not ours. Metrics and traces are told of each. */
 import fp from 'fastify-plugin'
 
-/** Providers' keys, or the identity provider that people sign in with. */
+/** To fetch a provider's keys, or to the identity provider that people sign in with. */
 type Purpose = 'jwks' | 'oidc'
 
 export interface Call {
   purpose: Purpose
   host: string
-  /** It answered, with something that is not its own failure. */
+  /** It answered, and not with a failure of its own (5xx, or whatever makes the call throw). */
   ok: boolean
   milliseconds: number
 }
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** Called once for each call, when it has ended: to be quick, and never to throw. */
+    /** Called once for each call, when it has ended; must be quick and never throw. */
     calls: ((call: Call) => void)[]
     call<Result>(purpose: Purpose, url: string, work: () => Promise<Result>): Promise<Result>
   }

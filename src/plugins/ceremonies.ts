@@ -1,4 +1,7 @@
-/** Mints ceremonies, unless there were too many wrong codes, and checks codes, with the keys that only this process and its peers hold. */
+/**
+ * Mints ceremonies, unless there were too many wrong codes, and checks codes, with keys that only this process and its
+ * peers hold.
+ */
 import fp from 'fastify-plugin'
 import { mintCeremony, type Claimant } from '../domain/ceremony.js'
 import { WRONG_CODES_PER_DAY } from '../domain/claim.js'
@@ -11,12 +14,18 @@ import type { Database, DatabaseTransaction } from '../repositories/tables.js'
 declare module 'fastify' {
   interface FastifyInstance {
     ceremonies: {
-      /** Counts one more for the hinted address, if there is one, or throws 429. A rollback takes the count back. */
+      /**
+       * Counts one more ceremony for the hinted address, if there is one; throws 429 at the limit. A rollback undoes
+       * the count.
+       */
       count(claimant: Claimant, reply: Pick<FastifyReply, 'limit'>, db: Database): Promise<void>
       /** `seconds`: what is left of the claim window, after which no link and no code works; default: all of it. */
       mint(claimant: Claimant, address: string, seconds?: number): ReturnType<typeof mintCeremony>
       codeMatches(mac: Buffer, attemptId: string, code: string): boolean
-      /** Why a registration may not have another one now: 429. Wants it locked. */
+      /**
+       * The 429 for a registration that may not have another ceremony now, if it is so. The registration must be
+       * locked.
+       */
       refusal(tx: DatabaseTransaction, registrationId: string): Promise<OAuthError | undefined>
     }
   }

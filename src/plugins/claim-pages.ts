@@ -1,4 +1,4 @@
-/** What the claim page shows: the form that asks, or why there is none (PROTOCOL §7). */
+/** What the claim page shows: the form that asks for the code, or why there is none (PROTOCOL §7). */
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { claimPath } from '../domain/ceremony.js'
@@ -13,14 +13,17 @@ import { hasLinkedAgent } from '../repositories/users.js'
 
 declare module 'fastify' {
   interface FastifyReply {
-    /** Asks for the code. `again`: why once more, in a word for the log and a sentence for the person. */
+    /**
+     * The page that asks for the code. `again`: why it asks once more, in a word for the log and a sentence for the
+     * person.
+     */
     claimForm(
       person: Person,
       token: string,
       claim: LoadedClaim,
       again?: { reason: string; error: string },
     ): Promise<string>
-    /** `claim` is undefined where the link leads to nothing. */
+    /** The page without a form, which says why. `claim` is undefined when the link leads to nothing. */
     claimRefusal(
       person: Person,
       token: string,
@@ -82,7 +85,7 @@ export default fp(
         kind: agentKind(registration.registration_type),
         provider: provider && { name: provider.name, host: host(provider.issuer) },
         scopes: granted.map((name) => ({ name, words: config.SCOPES[name] })),
-        // The provider's next assertion may have more.
+        // The provider's next assertion may carry more scopes.
         narrowed: granted.length < offered.length,
         lifetime: duration(accessSeconds(config)),
       }

@@ -1,26 +1,35 @@
 /**
- * A stop that costs nobody an answer: unready first, and from then on every answer ends its connection (RFC 9112 §9.6),
- * so that few are left when nothing new is let in.
+ * Stops without costing anybody an answer: the replica becomes unready first, and from then on every answer closes its
+ * connection (RFC 9112 §9.6), so that few are left when nothing new is accepted.
  */
 import type { Socket } from 'node:net'
 import fp from 'fastify-plugin'
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** Unready from now on: `/readyz` says so. `close()` does it too; in between, the load balancer can notice. */
+    /**
+     * From now on `/readyz` answers 503. `close()` calls this too; calling it earlier gives the load balancer time to
+     * notice.
+     */
     drain(): void
     readonly draining: boolean
   }
 }
 
-/** Node stops looking for slow clients when its server closes: these end what would hold the process. */
+/**
+ * A closing server of Node's no longer times out slow clients, so these limits end connections that would keep the
+ * process alive.
+ */
 const FIRST_REQUEST_WITHIN_MS = 3_000
 const ANSWER_WITHIN_MS = 15_000
 
 export default fp(
   async (app) => {
     let draining = false
-    /** Opened ahead of need, by browsers and load balancers: for Node they are not idle. */
+    /**
+     * Connections that browsers and load balancers opened ahead of need, without a request so far: Node does not count
+     * them as idle.
+     */
     const unused = new Set<Socket>()
     app.server.on('connection', (socket: Socket) => {
       unused.add(socket)

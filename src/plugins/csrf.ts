@@ -1,6 +1,6 @@
 /**
- * CSRF tokens for forms, bound to a cookie and to the session. @fastify/csrf directly: the plugin around it knows one
- * key, and a form made before SECRET was rotated has to be taken after.
+ * CSRF tokens for forms, bound to a cookie and to the session. Uses @fastify/csrf directly: the plugin around it knows
+ * one key, and a form made before SECRET was rotated must be accepted afterwards.
  */
 import { Tokens, type TokensUserinfo } from '@fastify/csrf'
 import type { FastifyReply, FastifyRequest } from 'fastify'
@@ -10,11 +10,11 @@ import { because, OAuthError } from '../errors.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** Refuses a form that is not from a page of ours for this browser and session. */
+    /** Refuses, with 403, a form that is not from a page of ours for this browser and session. */
     csrfProtection(request: FastifyRequest): Promise<void>
   }
   interface FastifyReply {
-    /** The token for this browser's forms; gives it the cookie that goes with it. */
+    /** A token for this browser's forms; sets the cookie that goes with it. */
     csrfToken(): string
   }
 }
@@ -49,7 +49,7 @@ export default fp(
   { name: 'csrf', dependencies: ['sessions', '@fastify/cookie'] },
 )
 
-/** A token from before the sign-in, or of another session, is worth nothing. */
+/** What tokens are bound to: one from before the sign-in, or of another session, is not valid. */
 function sessionOf(request: FastifyRequest): string {
   return request.sessionHash()?.toString('base64url') ?? 'nobody'
 }

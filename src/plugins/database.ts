@@ -1,4 +1,4 @@
-/** The database, at the version this code was written for. */
+/** The database, which must be at the version this code was written for. */
 import fp from 'fastify-plugin'
 import type pg from 'pg'
 import { batched } from '../batched.js'
@@ -16,11 +16,11 @@ import type { Database, DatabaseTransaction } from '../repositories/tables.js'
 declare module 'fastify' {
   interface FastifyInstance {
     db: Database
-    /** `work` may run again: it must have no effect outside `tx`. */
+    /** Runs `work` in a transaction. It may run again: it must have no effect outside `tx`. */
     transaction<Result>(work: (tx: DatabaseTransaction) => Promise<Result>): Promise<Result>
-    /** `load`, of one statement, once for calls that come at the same moment. */
+    /** Combines calls that come at the same moment into one call of `load`, which makes a single statement. */
     batched: typeof batched
-    /** What the connections are doing. */
+    /** The connection pool, for metrics. */
     pool: Pick<pg.Pool, 'totalCount' | 'idleCount' | 'waitingCount' | 'options'>
   }
 }
@@ -38,7 +38,7 @@ export default fp(
       batched((inputs) => retryConflicts(async () => load(inputs)), options),
     )
     app.decorate('pool', pool)
-    // Not db.destroy(), which does nothing before the first query of Kysely's.
+    // Not db.destroy(), which does nothing before Kysely's first query.
     app.addHook('onClose', async () => pool.end())
     await requireMigrations(pool)
     app.readiness.push(

@@ -1,4 +1,7 @@
-/** C50: replicas that disagree about ISSUER would refuse each other's tokens, one request in two. */
+/**
+ * Refuses a database that belongs to another ISSUER (C50): replicas that disagree about it would refuse each other's
+ * tokens, one request in two.
+ */
 import fp from 'fastify-plugin'
 import { otherDeployment } from '../domain/deployment.js'
 import { findIssuerOfDatabase, takeDatabase } from '../repositories/deployment.js'
@@ -7,7 +10,7 @@ export default fp(
   async (app) => {
     const { db } = app
     const { ISSUER, local } = app.config
-    // There it is for trying things, at whatever port.
+    // A localhost issuer is for trying things, at any port.
     if (local) return
     async function requireOwnDatabase(): Promise<void> {
       const issuer = await findIssuerOfDatabase(db)

@@ -1,4 +1,4 @@
-/** Answers made once and served from memory, with an ETag: they work with the database away. */
+/** Documents made once and served from memory, with an ETag: they need no database. */
 import { createHash } from 'node:crypto'
 import type { FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
@@ -9,7 +9,7 @@ declare module 'fastify' {
     cachedDocument(type: string, body: string | Buffer): CachedDocument
   }
   interface FastifyReply {
-    /** Sends the document, or 304 to whoever has it (RFC 9110 §13.1.2). */
+    /** Sends the document, or 304 to a client that has it (RFC 9110 §13.1.2). */
     document(document: CachedDocument): FastifyReply
   }
 }
@@ -20,7 +20,10 @@ export interface CachedDocument {
   headers: { 'cache-control': string; etag: string }
 }
 
-/** A list of tags, weak or not (RFC 9110 §8.8.3). Each begins where the one before it ended: the list is read once. */
+/**
+ * A list of tags, weak or not (RFC 9110 §8.8.3). Each match begins where the one before it ended, so the list is read
+ * only once.
+ */
 const TAGS = /[\s,]*(?:W\/)?("[^"]*")\s*(?![^,])/gy
 
 const CACHE_CONTROL = `public, max-age=${MAX_AGE_SECONDS}`

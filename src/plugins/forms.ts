@@ -1,4 +1,4 @@
-/** application/x-www-form-urlencoded as OAuth means it (RFC 6749 §3.1, §3.2, appendix B). */
+/** Bodies of application/x-www-form-urlencoded as OAuth means them (RFC 6749 §3.1, §3.2, appendix B). */
 import formbody from '@fastify/formbody'
 import fp from 'fastify-plugin'
 

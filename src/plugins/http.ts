@@ -1,4 +1,7 @@
-/** What HTTP asks of every surface (PROTOCOL §3): 404, 405 and OPTIONS, CORS, caching, request bodies' encodings. */
+/**
+ * What HTTP requires on every surface (PROTOCOL §3): 404, 405 and OPTIONS, CORS, caching, content encodings of
+ * requests.
+ */
 import { isIP } from 'node:net'
 import { createGunzip } from 'node:zlib'
 import type {
@@ -16,9 +19,9 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** Any origin may read the answers, without credentials. */
     cors?: boolean
-    /** Of every answer at the path, whoever refuses; what `cors` asks for is added. */
+    /** Headers of every answer at the path, refusals included; those that `cors` needs are added. */
     headers?: Record<string, string>
-    /** The route only says that its method is not served, better than here. */
+    /** The route exists only to say, better than here, that its method is not served. */
     refusesMethod?: boolean
   }
   interface FastifyRequest {
@@ -79,7 +82,8 @@ export default fp(
       void reply.code(204).header('allow', allow).send()
     }
 
-    // RFC 9110 §10.1.1: what else than 100-continue is expected may be ignored. Node would refuse, in no words.
+    // RFC 9110 §10.1.1: expectations other than 100-continue may be ignored. Node would refuse them, with an empty
+    // answer.
     app.server.on('checkExpectation', (request, response) =>
       app.server.emit('request', request, response),
     )
@@ -91,7 +95,7 @@ export default fp(
     })
 
     app.addHook('preParsing', (request, reply, payload, done) => {
-      // Here, not at onRequest: by now the surface has set what all of its answers carry.
+      // Here, not in onRequest: by now the surface has set the headers that all of its answers carry.
       if (request.url.length > MAX_URL_LENGTH)
         return done(new OAuthError(414, 'invalid_request', 'The URL is too long.'))
       // Whatever body they have is not read.
@@ -113,12 +117,18 @@ export default fp(
   { name: 'http', dependencies: ['requests'] },
 )
 
-/** What the router looks for: without the origin of an absolute form (RFC 9112 §3.2.2), query and needless escapes. */
+/**
+ * The path that the router matches: without the origin of an absolute form (RFC 9112 §3.2.2), the query and needless
+ * escapes.
+ */
 function routedPath(url: string): string {
   return decodeURI(url.replace(/^https?:\/\/[^/?]*|[?#].*/gis, ''))
 }
 
-/** RFC 9110 §8.6. The framework gives every HEAD a length, of what it does not send. */
+/**
+ * RFC 9110 §8.6: no Content-Length on a 204 or 304. The framework gives every answer to HEAD the length of what it
+ * leaves out.
+ */
 const withoutLength: onSendHookHandler = (_request, reply, payload, done) => {
   if (reply.statusCode === 204 || reply.statusCode === 304) reply.removeHeader('content-length')
   done(null, payload)
@@ -128,12 +138,13 @@ function isProfile({ surface }: FastifyContextConfig): boolean {
   return surface === 'identity' || surface === 'claim'
 }
 
-/** Fastify holds what comes out to the body limit, and compares the count of what came in with Content-Length. */
+/** Fastify applies the body limit to the plain bytes, and compares `receivedEncodedLength` with Content-Length. */
 function unzipped(payload: RequestPayload, reply: FastifyReply): RequestPayload {
   const plain = Object.assign(createGunzip(), { receivedEncodedLength: 0 })
   payload.on('data', (chunk: Buffer) => (plain.receivedEncodedLength += chunk.length))
   payload.on('error', (error) => plain.destroy(error))
-  // Nobody may be reading: no parser, or the limit is passed. An error that nobody hears would end the process.
+  // There may be no reader: no parser, or the limit is exceeded. An error event without a listener would end the
+  // process.
   plain.on('error', () => {})
   reply.raw.on('close', () => {
     plain.destroy()

@@ -14,14 +14,17 @@ import { findUserByContact, insertUser, lockEmail } from '../repositories/users.
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** Everything but what spends it. Throws what the caller is told, also that its limit is reached. */
+    /**
+     * Checks everything that can be checked without spending the assertion. Throws the error for the caller, which may
+     * be a 429.
+     */
     verifyIdJag(assertion: string, reply: Pick<FastifyReply, 'limit'>): Promise<VerifiedIdJag>
     /**
-     * Locks its subject and spends it. A refusal is returned here and below, not thrown: the transaction commits, so that
-     * the assertion stays spent.
+     * Locks the subject and spends the assertion. Refusals are returned here and below, not thrown: the transaction has
+     * to commit, so that the assertion stays spent.
      */
     spendIdJag(tx: DatabaseTransaction, verified: VerifiedIdJag): Promise<OAuthError | undefined>
-    /** Finds the user of one that was spent, or makes one. */
+    /** Finds the user of a spent assertion, or creates one. */
     resolveIdJag(
       tx: DatabaseTransaction,
       verified: VerifiedIdJag,
@@ -35,7 +38,7 @@ export interface VerifiedIdJag extends idJags.IdJag {
   jwt: Jwt
 }
 
-/** The user whom it is clearly for, or who has to confirm. */
+/** The user that the assertion is clearly for, or who has to confirm, or why it is refused. */
 type Resolution =
   { kind: 'clean'; user_id: string } | { kind: 'confirm'; claimant: Claimant } | OAuthError
 
@@ -95,7 +98,8 @@ export default fp(
         throw badRequest('invalid_signature', 'The signature does not hold.', badSignature)
       const checked = idJags.checkIdJag(jwt, issuer, settings, new Date())
       if (!checked.ok) throw refusalFor(REFUSALS, checked.reason)
-      // Not before: what is everybody's must not be used up by whoever can write an issuer's name.
+      // Not earlier: the quota is everybody's, and anybody can write a trusted issuer's name into an unsigned
+      // assertion.
       await reply.limit('identity_assertion')
       return { ...checked.idJag, issuer, jwt }
     })
@@ -150,7 +154,7 @@ export default fp(
       }
     }
 
-    /** Nobody here has that address or number: the operator decides what strangers' providers may do. */
+    /** Nobody here has that address or number: the operator decides what providers may do for strangers. */
     async function firstContact(
       tx: DatabaseTransaction,
       subject: { issuer: string; subject: string },
@@ -170,8 +174,8 @@ export default fp(
         case 'provision': {
           const user_id = newId('user_')
           if (vouched.email !== null) await lockEmail(tx, vouched.email)
-          // Another provider vouched for the same address at this moment, and was first; or for the same number, of
-          // somebody who can never confirm.
+          // Another provider vouched for the same address or number at this moment, and was first. If only the number
+          // is taken, by somebody who can never confirm, the next try takes it over.
           while (!(await insertUser(tx, user_id, vouched))) {
             const matched = await findUserByContact(tx, vouched)
             if (matched) return { kind: 'confirm', claimant: pinned(matched) }

@@ -1,4 +1,4 @@
-/** Fetches a provider's JWKS: no redirects, bounded in time and size, never from an address inside our network. */
+/** Fetches a provider's JWKS: without redirects, limited in time and size, never from an address inside our network. */
 import { lookup } from 'node:dns'
 import { request as httpRequest, type IncomingMessage } from 'node:http'
 import { request as httpsRequest, type RequestOptions } from 'node:https'
@@ -7,18 +7,18 @@ import type { JSONWebKeySet } from 'jose'
 import { isObject } from '../domain/jwt.js'
 
 const MAX_BYTES = 65_536
-/** Of the whole exchange, from the name to the last byte. */
+/** For the whole exchange, from the name's resolution to the last byte. */
 const TIMEOUT_MS = 3_000
 
 const HEADERS = {
   accept: 'application/jwk-set+json, application/json',
-  // Without the header every coding is acceptable (RFC 9110 §12.5.3).
+  // Without this header every coding is acceptable (RFC 9110 §12.5.3).
   'accept-encoding': 'identity',
-  // Firewalls of providers and their CDNs refuse who does not say what it is.
+  // The firewalls of some providers and CDNs refuse clients that do not say what they are.
   'user-agent': 'agent-registrar',
 }
 
-/** Special-use addresses (RFC 6890): whoever can name a host must not reach what only we can. */
+/** Special-use addresses (RFC 6890): whoever can name a host must not reach what only we can reach. */
 const INSIDE = new BlockList()
 for (const [network, prefix] of [
   ['0.0.0.0', 8],
@@ -46,7 +46,7 @@ for (const [network, prefix] of [
 ] as const)
   INSIDE.addSubnet(network, prefix, 'ipv6')
 
-/** All that IPv6 has for everyone: no IPv4 address in disguise, nothing of this link or site. */
+/** The globally routed part of IPv6: no IPv4 address in disguise, nothing link-local or site-local. */
 const GLOBAL_UNICAST = new BlockList()
 GLOBAL_UNICAST.addSubnet('2000::', 3, 'ipv6')
 
@@ -58,7 +58,10 @@ export function isInside(address: string): boolean {
 
 const refused = () => new Error('the address is not a public one')
 
-/** Looked at where the connection is made: a name cannot answer with one address here and another there. */
+/**
+ * Checks the addresses at the moment of connecting, so that a name cannot resolve to one address for the check and
+ * another for the connection.
+ */
 export const publicLookup: LookupFunction = (hostname, options, callback) => {
   lookup(hostname, { ...options, all: true }, (error, addresses) => {
     if (error) return callback(error, '')
@@ -70,8 +73,8 @@ export const publicLookup: LookupFunction = (hostname, options, callback) => {
 }
 
 /**
- * Resolves with the usable keys; rejects with whatever is wrong. `local`: our own issuer is on this machine, so http
- * and its neighbours are allowed.
+ * Resolves with the usable keys; rejects on any failure. `local`: our own issuer is on this machine, so http and
+ * addresses in our network are allowed.
  */
 export async function fetchJwks(uri: string, local: boolean): Promise<JSONWebKeySet> {
   const url = new URL(uri)
@@ -105,19 +108,19 @@ function get(url: URL, options: RequestOptions): Promise<IncomingMessage> {
   })
 }
 
-/** RFC 7517 §5 */
+/** Whether it is a JWK Set (RFC 7517 §5). */
 export function isJwks(value: unknown): value is JSONWebKeySet {
   return isObject(value) && Array.isArray(value.keys)
 }
 
-/** Public signing keys that are long enough, of the kinds we know, and say nothing else of themselves. */
+/** Only public signing keys of the kinds that we know, long enough, and not declared to be for anything else. */
 function usableKeys(text: string): JSONWebKeySet {
   const jwks: unknown = JSON.parse(text)
   if (!isJwks(jwks)) throw new Error('not a JWKS')
   return { keys: jwks.keys.filter(isUsable) }
 }
 
-/** What only a private or a symmetric key has (RFC 7518 §6). */
+/** Members that only a private or symmetric key has (RFC 7518 §6). */
 const SECRET_MEMBERS = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k']
 
 function isUsable(jwk: unknown): boolean {

@@ -1,7 +1,7 @@
 /**
  * Signs and verifies our own tokens: ES256 with keys kept sealed in the database (RFC 7515, RFC 7518 §3.4). Every
- * replica looks at the database every few seconds, so that all follow a rotation; what it knows outlives a database
- * that is away.
+ * replica checks the database every few seconds, so that all follow a rotation; the keys it has loaded stay in use
+ * while the database is away.
  */
 import fp from 'fastify-plugin'
 import { inBackground, pause } from '../background.js'
@@ -17,25 +17,28 @@ declare module 'fastify' {
 }
 
 export interface Keys {
-  /** The public keys, as `/.well-known/jwks.json` shows them; another object when they change. */
+  /** The public keys, as `/.well-known/jwks.json` shows them; a new object whenever they change. */
   readonly jwks: { keys: Record<string, string>[] }
-  /** Compact JWS under the key whose turn it is. */
+  /** Signs a compact JWS with the key whose turn it is. */
   sign(typ: string, claims: object): string
-  /** A new identity assertion of the registration, and its end in ISO 8601, as answers carry them. */
+  /** A new identity assertion for the registration, and its expiry in ISO 8601, as answers carry them. */
   identityAssertion(registration: Parameters<typeof assertionClaims>[1]): {
     identity_assertion: string
     assertion_expires: string
   }
-  /** The claims of a token that we signed with this `typ` for this audience and that has not expired. */
+  /**
+   * The claims of a token that we signed with this `typ` for this audience and that has not expired; otherwise the
+   * reason.
+   */
   verify<Claims>(token: string, expected: Expected): Promise<Verified<Claims>>
-  /** Looks at the database now. Throws when it cannot, or finds keys with which this replica must not serve. */
+  /** Checks the database now. Throws when that fails, or finds keys with which this replica must not serve. */
   check(): Promise<void>
 }
 
 type Expected = Omit<jws.Expected, 'issuer'>
 type Verified<Claims> = { ok: true; claims: Claims } | { ok: false; reason: jws.RefusedReason }
 
-/** Tokens that name unknown keys cause one look in this time, however many they are. */
+/** However many tokens name unknown keys, they cause one look at the database in this time. */
 const UNKNOWN_KEY_PAUSE_MS = 1_000
 
 export default fp(
@@ -80,7 +83,7 @@ export default fp(
     function lookForUnknown(): Promise<void> {
       if (performance.now() - askedAt >= UNKNOWN_KEY_PAUSE_MS) {
         askedAt = performance.now()
-        // One that is under way may have seen the database before the key was there.
+        // A look that is under way may have read the database before the key was there.
         asked = Promise.resolve(looking?.catch(() => {})).then(lookOnce)
       }
       return asked

@@ -1,4 +1,4 @@
-/** Limits per hour, counted in Postgres for all replicas together (HTTP-01, HTTP-02, RFC 6585 §4). */
+/** Rate limits per hour, counted in Postgres for all replicas together (HTTP-01, HTTP-02, RFC 6585 §4). */
 import type { FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
 import { HOUR_SECONDS, policyOf, rateLimitHeaders } from '../domain/limits.js'
@@ -12,16 +12,19 @@ import type { Database } from '../repositories/tables.js'
 declare module 'fastify' {
   interface FastifyReply {
     /**
-     * Counts one more, or throws 429. `_per_ip` counts by the request's network, others by `key`. With `db` a
-     * transaction, its rollback takes the count back.
+     * Counts one more, or throws 429. `_per_ip` limits count by the request's network, others by `key`. If `db` is a
+     * transaction, its rollback undoes the count.
      */
     limit(name: LimitName, of?: { key?: string; db: Database }): Promise<void>
-    /** Throws 429 where `limit` would, and counts nothing: before work of which only failures count. */
+    /** Throws 429 where `limit` would, but counts nothing: for before work of which only failures count. */
     requireBudget(name: LimitName): Promise<void>
   }
 }
 
-/** Registrations go on while the counts cannot be had. What stands between guessers and secrets does not. */
+/**
+ * Without the counts, requests under these limits pass, so that agents can register. The limits that stand between
+ * guessers and secrets do not give way.
+ */
 const FAIL_OPEN = new Set<LimitName>([
   'anonymous_per_ip',
   'anonymous',
@@ -33,7 +36,7 @@ const FAIL_OPEN = new Set<LimitName>([
 
 export default fp(
   async (app) => {
-    /** Those of requests that waited for the counts in vain once, and do not wait again. */
+    /** The replies to requests that have waited for the counts in vain, and do not wait again. */
     const uncounted = new WeakSet<FastifyReply>()
 
     app.decorateReply('limit', async function (this: FastifyReply, name, of) {
@@ -63,7 +66,7 @@ export default fp(
       if (!standing) return
       const headers = rateLimitHeaders(policyOf(name), { quota, window: HOUR_SECONDS }, standing)
       if (!standing.ok) throw rateLimited(name, headers, standing.seconds)
-      // How often others came is not for everybody to know.
+      // Shared limits are not reported: how often others came is not for everybody to know.
       if (own) reply.headers(headers)
     }
   },

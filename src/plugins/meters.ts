@@ -1,6 +1,6 @@
 /**
- * The metrics, in a registry of their own for each app. Labels come from short lists, never from a caller. Loaded only
- * when metrics are on.
+ * The metrics, in a separate registry for each app. Labels come from short lists, never from a caller. Loaded only when
+ * metrics are on.
  */
 import type { FastifyInstance } from 'fastify'
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
@@ -13,7 +13,7 @@ import type { Ending } from './requests.js'
 
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
 
-/** What the audit trail calls it → what the metric does. */
+/** The audit trail's name of an event → the metric's. */
 const REGISTRATION_EVENTS: Record<string, string> = {
   'registration.created': 'created',
   'claim.confirmed': 'confirmed',
@@ -22,7 +22,7 @@ const REGISTRATION_EVENTS: Record<string, string> = {
   'registration.expired': 'expired',
 }
 
-/** `census` is what was counted last; undefined while it cannot be counted. */
+/** `census` returns what was counted last; undefined while it cannot be counted. */
 export function openMeters(pool: FastifyInstance['pool'], census: () => Census | undefined) {
   const registry = new Registry()
   const registers = [registry]
@@ -119,7 +119,7 @@ export function openMeters(pool: FastifyInstance['pool'], census: () => Census |
     },
   }
 
-  /** Read when it is scraped. What is not known then is left out. */
+  /** A gauge that is read when it is scraped. Unknown values are left out. */
   function gauge(
     name: string,
     help: string,
@@ -138,7 +138,7 @@ export function openMeters(pool: FastifyInstance['pool'], census: () => Census |
     })
   }
 
-  /** Looked up once for each combination: it is on the path of every request. */
+  /** The labels are looked up once for each combination: this is on the path of every request. */
   function counterOf(surface: string, outcome: string, status: string) {
     const counter = requests.labels(surface, outcome, status)
     const histogram = durations.labels(surface, outcome)

@@ -1,4 +1,4 @@
-/** GET /metrics for Prometheus, on a port of its own that the public never reaches. */
+/** GET /metrics for Prometheus, on a separate port that the public must not reach. */
 import Fastify from 'fastify'
 import fp from 'fastify-plugin'
 import { watchAudit } from '../repositories/audit-events.js'
@@ -6,7 +6,7 @@ import { takeCensus, type Census } from '../repositories/census.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** Where the metrics are, once the app is ready; undefined when they are off. */
+    /** The URL of the metrics, once the app is ready; undefined when they are off. */
     metricsUrl?: string
   }
 }
@@ -31,7 +31,7 @@ export default fp(
       return reply.type(meters.contentType).send(await meters.text())
     })
 
-    // Here, not at onListen, where a port that is taken would stop nothing.
+    // Here, not in onListen, where a port that is taken would not stop the server.
     app.addHook('onReady', async () => {
       app.metricsUrl = `${await server.listen({ port: port!, host })}/metrics`
       app.log.info(`Metrics are at ${app.metricsUrl}`)
@@ -41,7 +41,7 @@ export default fp(
       await counting
     })
 
-    /** For the next scrape: this one does not wait for a database that may be away. */
+    /** Counts for the next scrape: this one does not wait for a database that may be away. */
     function count(): void {
       if (performance.now() - countedAt < CENSUS_EVERY_MS) return
       countedAt = performance.now()

@@ -5,10 +5,13 @@ import { basicCredentials } from '../domain/basic-credentials.js'
 import { isObject } from '../domain/jwt.js'
 import { host } from '../domain/words.js'
 
-/** Of each request. */
+/** Of each request to the provider. */
 const TIMEOUT_SECONDS = 5
 
-/** @throws when it does not answer, or names another issuer. */
+/**
+ * Reads the provider's metadata.
+ * @throws when the provider does not answer, or names another issuer.
+ */
 export async function discoverProvider(
   { issuer, client_id, client_secret }: OidcProvider,
   config: { CLOCK_SKEW_SECONDS: number; local: boolean },
@@ -23,7 +26,7 @@ export async function discoverProvider(
       timeout: TIMEOUT_SECONDS,
       [client.customFetch]: fetching,
       execute: [
-        // It comes straight from the provider, and is checked all the same.
+        // The ID token comes straight from the provider; its signature is checked all the same.
         client.enableNonRepudiationChecks,
         ...(config.local ? [client.allowInsecureRequests] : []),
       ],
@@ -32,15 +35,16 @@ export async function discoverProvider(
   const server = await discovering.catch((error: Error) => {
     throw namedAnother(issuer, bodyOf(error)?.issuer) ?? error
   })
-  // Also where they differ in a slash: the issuer is half of each account's name.
+  // Even if they differ only in a slash: the issuer is half of each account's name.
   const fault = namedAnother(issuer, server.serverMetadata().issuer)
   if (fault) throw fault
   return server
 }
 
 /**
- * Where the provider sends people back to. Of several one that does not say whose its answer is (RFC 9207) has a place of
- * its own: another one, which led people on to it, is not sent its code (RFC 9700 §4.4).
+ * Where the provider sends people back to. With several providers, one that does not say which provider its answer is
+ * from (RFC 9207) gets a path of its own, so that its code is never sent to another provider, which had led people on
+ * to it (RFC 9700 §4.4).
  */
 export function redirectUri(
   { ISSUER, oidcProviders }: Config,
@@ -50,7 +54,7 @@ export function redirectUri(
   return says || oidcProviders.length === 1 ? uri : `${uri}/${host(issuer)}`
 }
 
-/** What the library did not accept. */
+/** The document that the library did not accept. */
 function bodyOf({ cause }: Error): Record<string, unknown> | undefined {
   return isObject(cause) && isObject(cause.body) ? cause.body : undefined
 }
@@ -61,7 +65,7 @@ function namedAnother(issuer: string, named: unknown): Error | undefined {
     : undefined
 }
 
-/** Basic is what providers register by default; the body only where they offer nothing else (Discovery 1.0 section 3). */
+/** HTTP Basic, the providers' default; in the body only if they offer that and not Basic (Discovery 1.0 section 3). */
 function secretAuth(secret: string): client.ClientAuth {
   const post = client.ClientSecretPost(secret)
   return (server, registered, body, headers) => {

@@ -51,7 +51,7 @@ export function reasonOf(error: unknown): SignInReason {
   return BY_CODE.get(code) ?? (status >= 500 ? 'away' : 'misconfigured')
 }
 
-/** Which of the provider's answers it was: what the library says has neither its address nor its status. */
+/** The address and status of the provider's answer behind the error, for the log: the library's message has neither. */
 export function answerOf(error: unknown): { url: string; status: number } | undefined {
   const { cause, response = cause } = (error ?? {}) as { cause?: unknown; response?: unknown }
   return response instanceof Response ? { url: response.url, status: response.status } : undefined

@@ -1,6 +1,6 @@
 /**
- * Signing people in at the deployer's identity providers: OpenID Connect Core 1.0, authorization code with PKCE, state,
- * nonce and issuer checks; RP-Initiated Logout 1.0. The library verifies; what we keep is where it left off.
+ * Signs people in at the deployer's identity providers: OpenID Connect Core 1.0, authorization code with PKCE, state,
+ * nonce and issuer checks; RP-Initiated Logout 1.0. The library verifies; we keep the state between the steps.
  */
 import fp from 'fastify-plugin'
 import * as client from 'openid-client'
@@ -16,39 +16,45 @@ export type Outcome<Value> =
 
 export interface SignInRequest {
   return_to: string
-  /** Seconds: ask for a sign-in that is no older. */
+  /** Seconds: asks for a sign-in that is no older. */
   max_age?: number | undefined
   login_hint?: string | null | undefined
-  /** Whom the provider has to ask although it remembers somebody: for another account, or whether it is still the person. */
+  /** Makes the provider prompt although it remembers somebody: for another account, or for the same person again. */
   prompt?: 'another' | 'again' | undefined
 }
 
 declare module 'fastify' {
   interface FastifyInstance {
     oidc: {
-      /** Where the browser goes, and what must fit what it comes back with. */
+      /** Where the browser goes, and what the answer it brings back must match. */
       begin(
         provider: OidcProvider,
         request: SignInRequest,
       ): Promise<Outcome<{ url: string; state: string; pending: PendingSignIn }>>
       /**
-       * `query` is the callback's, as it came, from its question mark on. `untold`: asked for a fresh sign-in, the provider
-       * does not say when it saw the person, and has to be asked with a prompt.
+       * `query` is the callback's, as received, including its question mark. `untold`: the provider was asked for a
+       * recent sign-in and did not say when it was; it has to be asked again, with a prompt.
        */
       finish(
         query: string,
         state: string,
         pending: PendingSignIn,
       ): Promise<Outcome<{ signIn: SignIn; idToken: string; untold: boolean }>>
-      /** Where the browser goes to end the provider's own session; undefined when it offers no such place. */
+      /**
+       * Where the browser goes to end the provider's own session; undefined when it offers no such place, or cannot be
+       * read.
+       */
       endSessionUrl(issuer: string, idToken: string | undefined): Promise<string | undefined>
     }
   }
 }
 
-/** The address travels in a cookie, which holds 4096 bytes; the client id is in it either way. */
+/**
+ * The address travels in a cookie, which holds 4096 bytes, so a longer ID token is left out; the client id is in it
+ * anyway.
+ */
 const MAX_HINT_LENGTH = 2048
-/** After this metadata is read again; while the provider is away the old serves on. */
+/** After this the metadata is read again; while the provider is away the old metadata stays in use. */
 const FRESH_MS = 3_600_000
 
 export default fp(
@@ -67,7 +73,7 @@ export default fp(
         if (!server?.serverMetadata().end_session_endpoint) return undefined
         const { href } = client.buildEndSessionUrl(server, {
           post_logout_redirect_uri: after,
-          // What Cognito calls it; who does not know a parameter passes over it (section 2).
+          // Cognito's name for it; others ignore parameters that they do not know (section 2).
           logout_uri: after,
           ...(idToken && idToken.length <= MAX_HINT_LENGTH ? { id_token_hint: idToken } : {}),
         })
@@ -122,7 +128,7 @@ export default fp(
       const before = known.get(issuer)
       if (before && performance.now() - before.readAt < FRESH_MS) return before.server
       const provider = config.oidcProviders.find((listed) => listed.issuer === issuer)
-      // Taken off the list while a sign-in, or a session, was under way.
+      // Removed from the settings while a sign-in, or a session, was under way.
       if (!provider) throw new SignInError('not_ours')
       try {
         if (!reading.has(issuer)) reading.set(issuer, read(provider))
@@ -133,7 +139,7 @@ export default fp(
       }
     }
 
-    /** One at a time, however many wait for it: anybody can ask to sign in. */
+    /** One read at a time for each provider, however many wait for it: anybody can ask to sign in. */
     async function read(provider: OidcProvider): Promise<client.Configuration> {
       const { issuer } = provider
       try {
@@ -150,7 +156,7 @@ export default fp(
   { name: 'oidc', dependencies: ['calls'] },
 )
 
-/** Every provider knows `login` (Core 1.0 section 3.1.2.1) but Google, which knows only `select_account`. */
+/** Every provider supports `login` (Core 1.0 section 3.1.2.1) except Google, which has only `select_account`. */
 function promptFor(server: client.Configuration, prompt: 'another' | 'again'): string {
   const { issuer, prompt_values_supported: values } = server.serverMetadata()
   if (issuer === 'https://accounts.google.com') return 'select_account'
@@ -158,13 +164,16 @@ function promptFor(server: client.Configuration, prompt: 'another' | 'again'): s
   return choice ? 'select_account' : 'login'
 }
 
-/** Google, Dex and, by default, Entra ID do not say when it was. A provider that says is held to it. */
+/**
+ * Whether the sign-in is older than `max_age`, for a provider that says when it was: Google, Dex and, by default, Entra
+ * ID do not.
+ */
 function isTooOld({ auth_time }: client.IDToken, max_age: number | undefined, skew: number) {
   if (max_age === undefined || auth_time === undefined) return false
   return auth_time + max_age + skew < Date.now() / 1000
 }
 
-/** Some providers tell of the address, or that it is verified, at their userinfo endpoint only. */
+/** Canonical. Some providers give the address, or say that it is verified, only at their userinfo endpoint. */
 async function verifiedEmail(
   server: client.Configuration,
   accessToken: string,
@@ -178,7 +187,10 @@ async function verifiedEmail(
   return (isVerified(told) && canonicalEmail(String(told.email))) || null
 }
 
-/** Undefined: nothing is said of it. Entra ID has a claim of its own: the owner of the address's domain is verified. */
+/**
+ * Undefined when the provider does not say. Entra ID says it in a claim of its own: the owner of the address's domain
+ * is verified.
+ */
 function isVerified({ email_verified, xms_edov }: client.UserInfoResponse | client.IDToken) {
   if (email_verified !== undefined) return email_verified === true
   return xms_edov === undefined ? undefined : [true, 1, '1'].includes(xms_edov as never)

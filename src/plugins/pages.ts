@@ -1,4 +1,4 @@
-/** What every page for people has: security headers, forms that only our own pages can send, errors in words. */
+/** What all pages for people have: security headers, forms that only our own pages can send, errors in words. */
 import helmet from '@fastify/helmet'
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
@@ -9,12 +9,15 @@ import { methodNotAllowed, OAuthError, refused, toOAuthError } from '../errors.j
 
 declare module 'fastify' {
   interface FastifyReply {
-    /** Renders a page; its forms get their CSRF token as `csrf`, and the person who is signed in is named as `account`. */
+    /**
+     * Renders a page. The template also gets `csrf`, the CSRF token for its forms, and `account`, a name for the
+     * signed-in person.
+     */
     page(
       template: string,
       data: { person?: Person | undefined; [word: string]: unknown },
     ): Promise<string>
-    /** 303 to a path of our own: the method becomes GET whatever it was (RFC 9700 §4.12). */
+    /** 303 to a path of our own: the method becomes GET, whatever it was (RFC 9700 §4.12). */
     seeOther(path: string): FastifyReply
   }
 }
@@ -38,7 +41,7 @@ export default fp(
       frameguard: { action: 'deny' },
       hsts: config.ISSUER.startsWith('https:') && {
         maxAge: 31_536_000,
-        // Other hosts of the deployer's are not ours to bind.
+        // We have no say over the deployer's other hosts.
         includeSubDomains: false,
       },
     })
@@ -69,8 +72,8 @@ export default fp(
     })
 
     /**
-     * Browsers say where a form comes from. Sec-Fetch-Site decides: pages that send no referrer have `Origin: null` in
-     * their own forms too (Fetch §3.2). An old browser without it has to name our origin.
+     * Browsers say where a form comes from. Sec-Fetch-Site decides: pages that send no referrer have `Origin: null`
+     * even in their own forms (Fetch §3.2). An old browser without it must send our origin.
      */
     function refuseForeignForms({ headers }: FastifyRequest): void {
       const { origin, 'sec-fetch-site': site } = headers
@@ -122,7 +125,7 @@ function problemWords(
         title: 'We cannot answer right now',
         text:
           method === 'POST'
-            ? // The commit may have come through, and only its answer be lost.
+            ? // The commit may have succeeded, and only its result been lost.
               'What you asked for may have been done, or not. Wait a moment, then look again: at your agents, or at the link that your agent gave you.'
             : 'Nothing was changed. Wait a moment, then reload the page.',
       }

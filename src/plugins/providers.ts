@@ -1,6 +1,6 @@
 /**
- * Providers on the trust list, and their signatures: the issuer's own keys from the URL there, and from nowhere else (RFC 8725
- * §3.8, §3.10).
+ * Providers on the trust list, and their signatures: verified only by the issuer's own keys, from the URL on the list
+ * (RFC 8725 §3.8, §3.10).
  */
 import fp from 'fastify-plugin'
 import * as jose from 'jose'
@@ -11,21 +11,21 @@ import { fetchJwks } from './jwks-fetch.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** Whom `iss` names on the trust list, also one that was disabled or removed; our own issuer is nobody there. */
+    /** The entry of the trust list that `iss` names, also if it is disabled or removed; never our own issuer. */
     listedIssuer(iss: unknown): Promise<ListedIssuer | undefined>
-    /** Undefined when the signature holds. `jwt` is the token's parts, read before. */
+    /** Undefined when the signature is valid, or why it is not. `jwt` is the token, already parsed. */
     checkSignature(token: string, jwt: Jwt, issuer: Issuer): Promise<SignatureReason | undefined>
-    /** Whether the issuer is known to publish a key of that name: nothing is fetched to find out. */
+    /** Whether the issuer is known to publish a key with that `kid`, without fetching anything to find out. */
     hasKey(issuer: Issuer, kid: string): boolean
   }
 }
 
 type SignatureReason = 'wrong_algorithm' | 'unknown_key' | 'bad_signature' | 'keys_unavailable'
 
-/** After this the keys are fetched again; while the provider is away the old ones serve on, up to the ceiling. */
+/** After this the keys are fetched again; while the provider is away the old ones stay in use, up to the ceiling. */
 const FRESH_MS = 600_000
 const CEILING_MS = 86_400_000
-/** Between two fetches that an unknown kid can cause, and that a provider that is away can cause. */
+/** The least time between two fetches because of an unknown `kid`, and between two tries at a provider that is away. */
 const COOLDOWN_MS = 30_000
 const RETRY_MS = 5_000
 
@@ -83,11 +83,11 @@ interface Keys {
 
 interface RemoteKeys {
   /**
-   * The keys as fetched last, fetched now if that is due, or if none of them has the name `wanted`. Undefined: they, or
-   * the one that is wanted, cannot be had now.
+   * The keys, fetched again if that is due, or if none of them has the `kid` `wanted`. Undefined when they, or the
+   * wanted one, cannot be had now.
    */
   find(wanted?: string): Promise<Keys | undefined>
-  /** The keys as fetched last, if that was within the ceiling. */
+  /** The keys as last fetched, if that was within the ceiling. */
   known(): Keys | undefined
 }
 
@@ -101,7 +101,7 @@ function remoteKeys(
   let failed = false
   let pending: Promise<void> | undefined
 
-  /** One at a time, however many wait for it. */
+  /** One fetch at a time, however many wait for it. */
   async function load(): Promise<void> {
     triedAt = performance.now()
     try {
@@ -131,7 +131,7 @@ function remoteKeys(
   return { find, known }
 }
 
-/** By code, never by message: libraries reword those. */
+/** By code, never by message: libraries reword their messages. */
 function signatureReason({ code }: { code?: string }): SignatureReason {
   return code === 'ERR_JWKS_NO_MATCHING_KEY' || code === 'ERR_JWKS_MULTIPLE_MATCHING_KEYS'
     ? 'unknown_key'

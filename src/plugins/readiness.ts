@@ -1,9 +1,9 @@
-/** What must hold for this replica to be sent requests: whoever depends on something adds a check of it. */
+/** The conditions under which this replica may get requests: each plugin adds a check of what it depends on. */
 import fp from 'fastify-plugin'
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** Each throws when its thing does not hold, in words for the operator: callers never see them. */
+    /** Each throws when its condition does not hold, in words for the operator, which callers never see. */
     readiness: (() => Promise<void>)[]
   }
 }

@@ -1,4 +1,4 @@
-/** One line in the log for each request, when it has ended; metrics and traces are told of it at the same moment. */
+/** One line in the log for each request, when it has ended; metrics and traces are told at the same moment. */
 import { hostname } from 'node:os'
 import { LogController, type FastifyReply, type FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
@@ -10,12 +10,12 @@ import { logOutput } from '../log.js'
 export { requestId } from '../domain/http.js'
 
 interface Asked {
-  /** Of the request, as the answer names it to the caller. */
+  /** The id of the request, as in `X-Request-Id`. */
   id: string
   method: string
-  /** Without what could be a secret. */
+  /** Without anything that could be a secret. */
   url: string
-  /** Unknown, perhaps, when the connection is gone. */
+  /** May be unknown when the connection is gone. */
   remoteAddress: string | undefined
 }
 
@@ -25,11 +25,11 @@ export interface Ending {
   outcome: Outcome
   /** Undefined when the caller got what it asked for. */
   refusal: Refusal | undefined
-  /** Undefined when the caller hung up before it. */
+  /** Undefined when the caller hung up before the answer. */
   answer: { status: number; milliseconds: number } | undefined
 }
 
-/** `request` is undefined when it was answered before the framework. */
+/** `request` is undefined when the framework was bypassed (see shortcut.ts). */
 type Listener = (ending: Ending, request: FastifyRequest | undefined) => void
 
 declare module 'fastify' {
@@ -37,9 +37,9 @@ declare module 'fastify' {
     surface?: Surface
   }
   interface FastifyInstance {
-    /** Called once for each request, after its answer: to be quick, and never to throw. */
+    /** Called once for each request, after its answer; must be quick and never throw. */
     endings: Listener[]
-    /** Tells them of it. */
+    /** Calls all of `endings`. */
     ended: Listener
     /** For a URL that cannot be decoded: no hook runs for it. */
     endUnrouted(request: FastifyRequest, reply: FastifyReply): void
@@ -96,7 +96,7 @@ export default fp(
   { name: 'requests' },
 )
 
-/** As pino would write it, which takes it twice as long. What could hold what JSON escapes goes by JSON.stringify. */
+/** Writes the line as pino would, in half the time. Values that JSON may have to escape go through JSON.stringify. */
 function writeLine(ending: Ending, request: FastifyRequest | undefined): void {
   // A route may be quieter than the rest.
   if (request && !(request.log as Logger).isLevelEnabled('info')) return
@@ -115,8 +115,8 @@ function writeLine(ending: Ending, request: FastifyRequest | undefined): void {
 }
 
 /**
- * Of a path the part up to the first thing that is in none of ours: links of people carry their token in the query, and
- * what passes them on may encode its `?`; and no name is as long as a secret.
+ * Cuts the path off at the first thing that none of our paths has: people's links carry a token in the query, whose `?`
+ * may arrive encoded; and no name is as long as a secret.
  */
 export function loggedRequest({ method, url, ip, routeOptions }: FastifyRequest) {
   const path = url === routeOptions.url ? url : url.replace(/([^\w./~-]|[\w-]{40}).*/s, '')

@@ -1,4 +1,7 @@
-/** What a browser keeps for us for a few minutes: sealed, so that nobody reads or changes it, and bound to its cookie's name. */
+/**
+ * Values that a browser keeps for us for a few minutes: sealed, so that nobody reads or changes them, and bound to the
+ * cookie's name.
+ */
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { seal, unseal } from '../domain/sealing.js'
@@ -9,7 +12,7 @@ declare module 'fastify' {
     sealCookie(name: string, value: object, seconds: number): void
   }
   interface FastifyRequest {
-    /** Undefined: none, not ours, or too old, whatever the browser thinks of its age. */
+    /** Undefined when there is none, it is not ours, or it is too old, whatever the browser thinks of its age. */
     sealedCookie<Value>(name: string): Value | undefined
   }
 }

@@ -1,4 +1,7 @@
-/** Security events of providers: verified, applied and remembered in one transaction, before anyone is told so. */
+/**
+ * Security events of providers: verified, applied and remembered in one transaction, before the provider gets its
+ * answer.
+ */
 import fp from 'fastify-plugin'
 import {
   checkLogoutToken,
@@ -20,7 +23,7 @@ type Received = { ok: true } | { ok: false; reason: EventRefusal | EventReason }
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** Takes effect once, however often it is delivered; `ok` is said after the commit. */
+    /** Takes effect once, however often the event is delivered; resolves with `ok` only after the commit. */
     receiveEvent(kind: keyof typeof CHECKS, token: string, address: string): Promise<Received>
   }
 }
@@ -36,7 +39,7 @@ export default fp(
       const jwt = parseJwt(token)
       if (!jwt) return { ok: false, reason: 'unreadable' }
       const { iss } = jwt.payload
-      // A provider that was taken off the list may still say that its word no longer counts.
+      // A provider that has been taken off the list may still say that its word no longer counts.
       const listed = await app.listedIssuer(iss)
       if (!listed) return { ok: false, reason: 'unknown_issuer' }
       const badSignature = await app.checkSignature(token, jwt, listed)
@@ -64,11 +67,11 @@ export default fp(
       })
     }
 
-    /** One provider's token under another's key is no unknown key, it is a forgery (RFC 8935 §2.4). */
+    /** A token of one provider under the key of another is a forgery, not a case of an unknown key (RFC 8935 §2.4). */
     async function isKeyOfAnother(kid: unknown, { issuer }: Issuer): Promise<boolean> {
       if (typeof kid !== 'string') return false
       const others = (await listIssuers(db)).filter((entry) => entry.issuer !== issuer)
-      // As far as is known: whoever sends words that nobody signed makes us ask no other provider.
+      // Only among keys fetched before: an unsigned token must not make us call other providers.
       return others.some((entry) => app.hasKey(entry, kid))
     }
   },

@@ -1,8 +1,8 @@
 /**
  * Sign-in sessions: a random id in a cookie, its hash in Postgres, so that every replica sees the same sign-ins and
- * sign-outs. Our own few lines, because @fastify/session sets no Secure cookie unless the request looks like https to
- * Fastify, which neither http://localhost nor a proxy that TRUST_PROXY leaves out does, and gives its store the id as
- * it is.
+ * sign-outs. We do not use @fastify/session: it sets no Secure cookie unless the request looks like https to Fastify,
+ * which it does neither on http://localhost nor behind a proxy that TRUST_PROXY leaves out, and it gives its store the
+ * id unhashed.
  */
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
@@ -13,15 +13,18 @@ import * as sessions from '../repositories/sessions.js'
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** Who is signed in; looked up once for each request. */
+    /** The signed-in person, if any; looked up once for each request. */
     person(): Promise<sessions.SignedIn | undefined>
     sessionHash(): Buffer | undefined
     signedIn: Promise<sessions.SignedIn | undefined> | null
   }
   interface FastifyReply {
-    /** Signs in under a new session id; the one before, if any, ends. `issuer`: where the person signed in. */
+    /** Starts a session under a new id; the one before, if any, ends. `issuer`: where the person signed in. */
     startSession(userId: string, issuer: string, idToken?: string): Promise<void>
-    /** Ends this session, or every one of the person's; returns where the person had signed in, unless it had ended before. */
+    /**
+     * Ends this session, or all of the person's; returns where the person had signed in, or undefined if there was no
+     * session.
+     */
     endSession(
       everywhere: boolean,
     ): Promise<{ issuer: string | null; idToken?: string } | undefined>
@@ -31,8 +34,8 @@ declare module 'fastify' {
 /** `__Host-`: no other host, not even a sibling, can set it (RFC 6265bis §4.1.3.2). */
 const NAME = '__Host-registrar-session'
 /**
- * Of two one is a stranger's, and which comes first is the stranger's choice: neither counts. Behind other white space it
- * is another name, which siblings can set.
+ * Matches each cookie of that name: of two, one is an attacker's, who also chooses their order, so neither counts.
+ * After white space other than this it is a different name, which siblings can set.
  */
 const NAMED = new RegExp(`(?:^|;)[ \\t]*${NAME}=`, 'g')
 
@@ -86,7 +89,7 @@ export default fp(
         await recordAudit(tx, { event: 'session.ended', user_id, address, details })
         return session
       })
-      // Not before: with the database away the session goes on, and so must the way to end it.
+      // Not earlier: if the database is away the session goes on, and so must the way to end it.
       this.clearCookie(NAME)
       if (!ended) return undefined
       const { issuer, id_token_sealed } = ended

@@ -1,6 +1,6 @@
 /**
- * The documents that every agent reads first, answered before the framework, whose part of it takes longer than Node's.
- * Only when nothing else is to be decided: all other requests for them find the same document as a route.
+ * Answers the documents that every agent reads first before the framework, which takes longer than Node itself. Only
+ * where nothing else has to be decided: all other requests for them find the same documents as routes.
  */
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
 import proxyAddr from '@fastify/proxy-addr'
@@ -11,7 +11,7 @@ import type { CachedDocument } from './documents.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** Serves the document at this path, to be a route as well. */
+    /** Serves the document at this path, which must be a route as well. */
     shortcut(path: string, document: () => CachedDocument): void
   }
 }
@@ -38,7 +38,7 @@ export default fp(
     const documents = new Map<string, () => CachedDocument>()
     const trusted = trustProxy(config.TRUST_PROXY)
     app.decorate('shortcut', (path, document) => void documents.set(path, document))
-    // A trace begins in the framework.
+    // Traces begin in the framework, so with them there is no shortcut.
     if (config.OTEL_EXPORTER_OTLP_ENDPOINT !== undefined) return
 
     const [framework] = app.server.listeners('request') as [RequestListener]
@@ -57,7 +57,7 @@ export default fp(
       const remoteAddress = trusted ? proxyAddr(request, trusted) : request.socket.remoteAddress
       response.writeHead(200, [...headOf(document), 'x-request-id', id])
       response.end(document.body)
-      // It is with the system by now, unless the caller reads nothing of what it asked for before.
+      // By now the operating system has it, unless the caller does not read its earlier answers.
       app.ended(
         {
           asked: { id, method: 'GET', url: request.url!, remoteAddress },

@@ -1,4 +1,6 @@
-/** People's sign-ins: the way to the identity provider and back, and what follows, however they proved who they are. */
+/**
+ * How people sign in: the way to the identity provider and back, and what follows, however they proved who they are.
+ */
 import type { FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
 import type { OidcProvider } from '../config.js'
@@ -13,18 +15,21 @@ import { answerOf } from './oidc-errors.js'
 
 declare module 'fastify' {
   interface FastifyReply {
-    /** Sends the browser to the provider; it keeps what the answer must fit. */
+    /** Sends the browser to the provider, with a cookie of what the answer must match. */
     leaveToSignIn(provider: OidcProvider, request: SignInRequest): Promise<FastifyReply | string>
-    /** In words, with a way to try again. */
+    /** The page that says why a sign-in failed, with a link to try again. */
     signInFailed(reason: signIns.SignInReason, return_to: string, cause?: unknown): Promise<string>
-    /** The user and the session; returns the path of the next page. `idToken`: the provider's, to end its session too. */
+    /**
+     * Finds or creates the user and starts the session; returns the path of the next page. `idToken`: the provider's,
+     * needed to end its session too.
+     */
     completeSignIn(signIn: signIns.SignIn, return_to: string, idToken?: string): Promise<string>
   }
 }
 
 const PENDING_SECONDS = 600
 const MOST_PENDING = 8
-/** The names that we give. Others that begin so came from elsewhere, and some cannot be written into an answer. */
+/** The names that we give. Others with this prefix came from elsewhere, and some cannot be written into an answer. */
 const PENDING_NAME = new RegExp(`^${signIns.PENDING_COOKIE}[\\w-]{43}$`)
 
 export default fp(
@@ -38,10 +43,10 @@ export default fp(
       const waiting = Object.keys(this.request.cookies)
         .filter((name) => PENDING_NAME.test(name))
         .slice(0, MOST_PENDING)
-      // A browser that piles them up would end with a request too large to read.
+      // If they piled up, the browser's requests would become too large to read.
       if (waiting.length === MOST_PENDING) for (const name of waiting) this.clearCookie(name)
       this.sealCookie(signIns.PENDING_COOKIE + outcome.state, outcome.pending, PENDING_SECONDS)
-      // A form that led here holds browsers to our own origin, through every redirect (CSP3 §6.4.2): then by a page.
+      // After a form of ours, browsers stay on our own origin through every redirect (CSP3 §6.4.2): then via a page.
       if (this.request.headers['sec-fetch-site'] === 'same-origin')
         return await this.page('leaving', { provider, continue_to: outcome.url })
       return this.redirect(outcome.url, 303)

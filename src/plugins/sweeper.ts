@@ -1,6 +1,6 @@
 /**
- * Tells the audit trail of registrations whose window passed, and removes what no longer matters. Every replica runs
- * it; each row is taken once.
+ * Audits registrations whose claim window has passed, and removes rows that no longer matter. Every replica runs it;
+ * each row is taken once.
  */
 import fp from 'fastify-plugin'
 import { inBackground, pause } from '../background.js'

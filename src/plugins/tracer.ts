@@ -9,11 +9,11 @@ import type { Ending } from './requests.js'
 
 export type { Span } from '@opentelemetry/api'
 
-/** Of a statement: its text has places for values, never values. */
+/** A statement: its text has placeholders for values, never values. */
 interface Statement {
   text: string
   milliseconds: number
-  /** SQLSTATE, or the network's own code, of a statement that failed. */
+  /** The SQLSTATE, or the network's own code, of a statement that failed. */
   failed: string | undefined
 }
 
@@ -39,7 +39,7 @@ export function openTracer(
   }
   const provider = new TracerProvider({
     resource: resourceFromAttributes({ 'service.name': service, 'service.version': version }),
-    // Whether a request is traced has been decided before: not by what its caller says.
+    // Whether a request is traced has been decided already, and not by its caller.
     sampler: new AlwaysOnSampler(),
     spanLimits: { attributeValueLengthLimit: 2_000 },
     spanProcessors: [new BatchSpanProcessor({ exporter, exportTimeoutMillis: EXPORT_MS })],
@@ -83,7 +83,7 @@ export function openTracer(
     close: () => provider.shutdown(),
   }
 
-  /** Of something that has ended just now. */
+  /** A span of something that has ended just now. */
   function child(
     parent: api.Span,
     name: string,

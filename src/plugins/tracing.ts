@@ -1,4 +1,4 @@
-/** A trace of each request, with its statements and its calls to providers (W3C Trace Context, OTLP). */
+/** A trace of each sampled request, with its statements and its calls to providers (W3C Trace Context, OTLP). */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import fp from 'fastify-plugin'
@@ -7,7 +7,7 @@ import type { Span } from './tracer.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** For the database; undefined when traces are off. */
+    /** Kysely's logger for the database; undefined when traces are off. */
     traceStatement?: Logger
   }
   interface FastifyRequest {
@@ -39,7 +39,7 @@ export default fp(
       request.span = tracer.startRequest(method, routeOptions.url, id, headers.traceparent)
       return current.run(request.span, done)
     })
-    // Again: the body came by events of the socket, which know of no request.
+    // Once more: the body arrived in events of the socket, outside the request's context.
     app.addHook('preValidation', ({ span }, _reply, done) =>
       span ? current.run(span, done) : done(),
     )
@@ -61,7 +61,7 @@ export default fp(
         failed,
       })
     })
-    // A collector that is away, of which the log has told, must not hold the stop, nor spoil it.
+    // A collector that is away, which has been logged, must neither delay the stop nor make it fail.
     app.addHook('onClose', async () => {
       const closed = tracer.close().catch(() => {})
       await Promise.race([closed, sleep(CLOSE_WITHIN_MS, undefined, { ref: false })])

@@ -1,6 +1,6 @@
 /**
- * The part of the audit trail that may follow its answer (CONFORMANCE PRF-36: `token.issued`, within a second). Busy, a
- * replica writes it at most fifty times a second; one with less to do, or whose writes fail, before it answers.
+ * The part of the audit trail that may follow its answer (CONFORMANCE PRF-36: `token.issued`, within a second). A busy
+ * replica writes it at most fifty times a second; one with less to do, or whose writes fail, writes before it answers.
  */
 import fp from 'fastify-plugin'
 import { recordAudit, recordMissing, type AuditEntry } from '../repositories/audit-events.js'
@@ -8,7 +8,7 @@ import { writeBehind } from '../write-behind.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** When it resolves, the caller may answer. */
+    /** Records the entry; the caller may answer when this resolves. */
     recordSoon(entry: AuditEntry): Promise<void>
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Work on the same thing, one after the other: who waits for a lock of the database holds a connection meanwhile, and who
- * waits here does not.
+ * Runs work on the same thing one after the other. Work that waits for a database lock holds a connection meanwhile;
+ * work that waits here holds none.
  */
 import fp from 'fastify-plugin'
 import { because, unavailable } from '../errors.js'
@@ -11,15 +11,15 @@ declare module 'fastify' {
   }
 }
 
-/** Runs `work` when all that came before for this `key` has ended, whether well or not. */
+/** Runs `work` when everything before it for this `key` has ended, whether well or not. */
 type InTurn = <Result>(key: string, work: () => Promise<Result>) => Promise<Result>
 
-/** Whose turn comes later is told to try again: as long as one waits for a connection. */
+/** Work whose turn comes later is refused with 503. A request waits as long for a connection. */
 const PATIENCE_MS = 3_000
 
 export default fp(async (app) => void app.decorate('inTurn', takingTurns()), { name: 'turns' })
 
-/** `last`: by key the end of all work so far, for as long as there is some. */
+/** `last`: by key, the end of all work so far, while there is any. */
 export function takingTurns(last = new Map<string, Promise<void>>()): InTurn {
   return async (key, work) => {
     const came = performance.now()

@@ -1,4 +1,4 @@
-/** Templates: pages for people, and /auth.md for agents. */
+/** The templates: pages for people, and /auth.md for agents. */
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import view from '@fastify/view'
@@ -9,7 +9,7 @@ import type { CachedDocument } from './documents.js'
 declare module 'fastify' {
   interface FastifyInstance {
     stylesheet: CachedDocument
-    /** A template whose text goes out as it is: nothing from a request may go in. */
+    /** Renders a template without escaping: nothing from a request may go in. */
     renderMarkdown(template: string, data: object): string
   }
 }
@@ -36,7 +36,7 @@ export default fp(
         issuer: config.ISSUER,
         resourceName: config.RESOURCE_NAME,
         brand: app.brand,
-        // After an upgrade no page meets the style that a browser kept.
+        // So that after an upgrade no page is shown with an old stylesheet from the browser's cache.
         styleVersion: app.stylesheet.headers.etag.slice(1, 9),
         signIn: config.SIGN_IN !== 'none',
       },
