@@ -1,4 +1,4 @@
-/** Your agents: what a person allowed, what became of it, and the end of it. */
+/** The page "Your agents": what a person has allowed, what became of it, and how to end it. */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { Static } from '@sinclair/typebox'
 import { accessEnd, usedSince, type Person } from '../domain/claim.js'
@@ -22,7 +22,7 @@ const BY_PERSON = { reason: 'revoked by the user' }
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { config, db } = app
 
-  /** The same words for an id that is unknown and one that is another's. */
+  /** The same answer for an unknown id and for another person's. */
   const noSuchAgent = () => new OAuthError(404, 'not_found', 'There is no such agent.')
 
   app.get('/agents', { schema: { querystring: AgentsLink } }, async (request, reply) => {
@@ -64,7 +64,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       preHandler: [
         async (request, reply) => {
           const { registration_id } = request.body as Static<typeof RevokeAgentsBody>
-          // Signed in again, the person is told that nothing was revoked.
+          // After signing in again, the person is told that nothing was revoked.
           if (!(await request.person()))
             return reply.seeOther(loginPath(`/agents?ended=${registration_id ?? 'all'}`))
         },
@@ -85,7 +85,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     },
   )
 
-  /** Says what is so, never what the address says: whoever makes up an `ended` learns, and tells, nothing. */
+  /** Reports the actual state, not what the address says: a made-up `ended` reveals nothing and claims nothing. */
   async function notice(
     { user_id }: Person,
     ended: string | undefined,
@@ -105,21 +105,24 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     return `Not done yet: the agent ${which} was not revoked. If you still want that, press Revoke.`
   }
 
-  /** One by one: of very many each is ended on its own, whatever becomes of the rest. */
+  /** One by one: each is ended on its own, whatever becomes of the rest. */
   async function revokeAll(person: Person, address: string): Promise<void> {
     const next = () => listLinkedAgents(db, person.user_id, { live: true, limit: 1 })
     for (let [agent] = await next(); agent; [agent] = await next())
       await revoke(agent, person, address)
   }
 
-  /** With its provider's delegation, or the provider's next assertion would bring it back; other agents go on. */
+  /**
+   * Ends the agent, and its provider's delegation, or the provider's next assertion would bring it back. Other agents
+   * go on.
+   */
   async function revoke(agent: LinkedAgent, { user_id }: Person, address: string): Promise<void> {
     const { id } = agent
     await app.transaction(async (tx) => {
       const of = subjectOf(agent)
       if (of) {
         await lockSubject(tx, of)
-        // Looked at again: the subject may have become another user's since.
+        // Looked up again: the subject may have become another user's since.
         const [still] = await listLinkedAgents(tx, user_id, { id, live: true, limit: 1 })
         if (still) await removeDelegation(tx, of, { address, details: BY_PERSON }, user_id)
       }

@@ -1,4 +1,6 @@
-/** POST /agent/identity/claim: a ceremony is started or renewed, or replaced by a provider's assertion (PROTOCOL §6). */
+/**
+ * POST /agent/identity/claim: starts or renews a ceremony, or claims with a provider's assertion instead (PROTOCOL §6).
+ */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { Static } from '@sinclair/typebox'
 import type { FastifyReply } from 'fastify'
@@ -105,9 +107,9 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const { registration, claimant } = decision
     const tooMany = await ceremonies.refusal(tx, registration.id)
     if (tooMany) throw tooMany
-    // Or one registration could ask as many people as it likes.
+    // Otherwise one registration could ask as many people as it likes.
     await reply.limit('claims_per_ip', { db: tx })
-    // Also for the last hint, which was not given again.
+    // Also when the hint is not given again but kept.
     await ceremonies.count(claimant, reply, tx)
     const answer = await initiate(tx, registration, claimant, reply.request.address, state!.now)
     return { ok: true, answer }
@@ -133,7 +135,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   }
 
   async function claimWithAssertion(tokenHash: Buffer, idJag: string, reply: FastifyReply) {
-    // Looked at before the assertion is spent on it, and again under the lock.
+    // Checked before the assertion is spent, and again under the lock.
     const before = decide(await findByClaimToken(db, tokenHash))
     if (!before.ok) throw await refusal(before.reason, reply)
     const verified = await app.verifyIdJag(idJag, reply)
@@ -143,7 +145,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   }
 
   async function refusal(reason: Reason, reply: FastifyReply): Promise<OAuthError> {
-    // After the look-up: whoever shares the network of somebody who guesses goes on.
+    // Counted after the look-up, so that callers who share a network with somebody who guesses can go on.
     if (reason === 'unknown') await reply.limit('unknown_claim_tokens_per_ip')
     return refusalFor(REFUSALS, reason)
   }
@@ -153,7 +155,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     return decideAssertionClaim(registration, attempt, config.USER_CODE_MAX_TRIES, now)
   }
 
-  /** What is refused is returned and not thrown: the assertion stays spent. */
+  /** Returns a refusal instead of throwing it: the transaction has to commit, so that the assertion stays spent. */
   async function claimAs(
     tx: DatabaseTransaction,
     tokenHash: Buffer,
@@ -165,7 +167,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const replayed = await app.spendIdJag(tx, verified)
     if (replayed) return replayed
     await lockByClaimToken(tx, tokenHash)
-    // Before an account is made that nobody's agent is for.
+    // Decided before the person is looked up, or an account could be created for nobody's agent.
     const state = await findByClaimToken(tx, tokenHash)
     const decision = decide(state)
     if (!decision.ok) return refusalFor(REFUSALS, decision.reason)

@@ -61,7 +61,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       return await reply.claimForm(person, token, decision.claim, again)
     }
     const { reason } = decision
-    // Where the person's own Decline leads: told, not refused.
+    // The person's own Decline leads here: it is reported, not refused.
     reply.code(reason === 'declined' ? 200 : STATUS[reason])
     return await reply.claimRefusal(person, token, reason, claim)
   })
@@ -99,7 +99,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     },
   )
 
-  /** Under the registration's lock: of two submissions at once the second sees what the first did. */
+  /** Runs under the registration's lock: of two submissions at once the second sees what the first did. */
   async function complete(
     tx: DatabaseTransaction,
     body: Static<typeof CompleteBody>,
@@ -132,8 +132,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         reason: 'no_code',
         error: 'Enter the six digits that your agent shows.',
       }
-    // Under the account's lock: tries at once, on whatever claims and replicas, come here one by one. The person may have
-    // been deleted since the session was looked up.
+    // Under the account's lock: simultaneous tries, on whatever claims and replicas, come here one by one. The person
+    // may have been deleted since the session was looked up.
     const present = await lockUser(tx, person.user_id)
     const today = await attempts.codesLeftToday(tx, person.user_id, WRONG_CODES_PER_DAY)
     if (today.left === 0) {
@@ -162,7 +162,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   }
 }
 
-/** Said above the form, which can still decline. */
+/** Shown above the form, on which Decline still works. */
 function tooManyToday(seconds: number): { reason: string; error: string } {
   const wait = duration(Math.ceil(seconds / 3600) * 3600)
   return {

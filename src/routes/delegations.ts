@@ -1,4 +1,4 @@
-/** Providers that spoke for a person before the person ever signed in here: each waits for a yes or a no. */
+/** Providers that spoke for a person before the person first signed in here: each waits for a yes or a no. */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { Static } from '@sinclair/typebox'
 import { loginPath, safeReturnTo } from '../domain/return-to.js'
@@ -42,7 +42,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     async (request, reply) => {
       const { issuer, subject, decision, return_to } = request.body
       const { user_id } = (await request.person())!
-      // Postgres cannot even be asked about it.
+      // Postgres takes no NUL, not even in a query.
       if (`${issuer}${subject}`.includes('\0')) throw invalidRequest('No subject has such a name.')
       const { address } = request
       await app.transaction(async (tx) => {

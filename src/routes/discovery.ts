@@ -1,4 +1,6 @@
-/** Metadata, keys and /auth.md: served from memory, made at start and the keys when they change (PROTOCOL §4). */
+/**
+ * Metadata, keys and /auth.md, served from memory: made at the start, the keys again when they change (PROTOCOL §4).
+ */
 import type { FastifyPluginAsync } from 'fastify'
 import * as metadata from '../domain/metadata.js'
 import { duration } from '../domain/words.js'

@@ -1,11 +1,11 @@
-/** A protected API to try things on, and a model of how a resource server checks tokens (RFC 6750). */
+/** A protected API to try things on, and an example of how a resource server checks tokens (RFC 6750). */
 import type { FastifyPluginAsync } from 'fastify'
 import { invalidRequest } from '../errors.js'
 import { ResourceAnswer } from '../schemas/example-api.js'
 
 const plugin: FastifyPluginAsync = async (app) => {
   app.addHook('onRequest', async ({ raw }) => {
-    // Names and values by turns.
+    // Names and values alternate.
     const sent = raw.rawHeaders.filter((text, i) => i % 2 === 0 && /^authorization$/i.test(text))
     if (sent.length > 1) throw invalidRequest('One Authorization header, please.')
   })

@@ -1,4 +1,4 @@
-/** /healthz: the process answers. /readyz: it can serve. Neither says more than that; the log says why not. */
+/** /healthz: the process answers. /readyz: it can serve requests. Neither says more; the log says why not. */
 import type { FastifyPluginAsync } from 'fastify'
 import { oauthBody, unavailable } from '../errors.js'
 
@@ -10,7 +10,7 @@ const plugin: FastifyPluginAsync = async (app) => {
   app.get('/healthz', { logLevel }, async () => ({ status: 'ok' }))
 
   app.get('/readyz', { logLevel }, async (_request, reply) => {
-    // As it was told: not thrown, or the log would call each probe a failure.
+    // Expected, so not thrown: the log would report each probe as a failure.
     if (app.draining) {
       const told = unavailable()
       reply.code(told.statusCode).headers(told.headers)

@@ -1,4 +1,4 @@
-/** The home page: what this is, how it is set, where to look next. */
+/** The home page: what this is, how it is configured, where to look next. */
 import type { FastifyPluginAsync } from 'fastify'
 import {
   authorizationServerMetadataUrl,
@@ -31,7 +31,7 @@ const plugin: FastifyPluginAsync = async (app) => {
     })
   })
 
-  // Browsers ask for one unasked; without an answer each page leaves an error in their consoles.
+  // Browsers ask for it on their own; without an answer each page leaves an error in their consoles.
   app.get('/favicon.ico', async (_request, reply) =>
     reply.code(204).header('cache-control', 'public, max-age=86400').send(),
   )
@@ -41,7 +41,7 @@ const plugin: FastifyPluginAsync = async (app) => {
   app.get('/brand-logo', async (_request, reply) => {
     const { logo } = app.brand
     if (!logo) throw new OAuthError(404, 'not_found', 'There is no logo.')
-    // An SVG that is opened as a page of its own: it runs nothing, loads nothing, and has no part in our origin.
+    // Should an SVG be opened as a page of its own, it runs nothing, loads nothing, and has no part in our origin.
     reply.header(
       'content-security-policy',
       "default-src 'none'; style-src 'unsafe-inline'; sandbox",

@@ -32,7 +32,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       config: { cors: true },
       bodyLimit: JSON_BODY_LIMIT,
       schema: { body: IdentityBody, response: { 200: IdentityAnswer } },
-      // Whatever else the body lacks: agents fall back on another type for this answer only.
+      // Before the schema is checked: agents fall back on another type only if they get this very answer.
       preValidation: ({ body }, _reply, done) => {
         const given = (body as { type?: unknown } | null)?.type
         const off = switchedOff.find((type) => type === given)
@@ -63,7 +63,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     }
   }
 
-  /** Whether the address has an account is not looked at: both get the same answer in the same time. */
+  /** Does not look up whether the address has an account: either way the answer is the same, in the same time. */
   async function registerWithHint(loginHint: string, reply: FastifyReply) {
     const { address } = reply.request
     const hint = classifyLoginHint(loginHint)
@@ -93,7 +93,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     }
   }
 
-  /** What is refused, a step-up too, is returned and not thrown: the assertion stays spent. */
+  /**
+   * Returns a refusal, or a step-up, instead of throwing it: the transaction has to commit, so that the assertion stays
+   * spent.
+   */
   async function present(
     tx: DatabaseTransaction,
     verified: VerifiedIdJag,
@@ -113,7 +116,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       const { user_id } = resolution
       return await bindSubject(tx, { ...subjectRow, user_id })
     }
-    // Before anything changes: what waits keeps its claim token when it cannot be renewed.
+    // Before anything changes: a waiting registration whose ceremony may not be renewed keeps its claim token.
     const waiting = await findSubjectRegistration(tx, subjectRow)
     const tooMany = waiting ? await ceremonies.refusal(tx, waiting) : undefined
     if (tooMany) return tooMany
@@ -122,7 +125,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       claim_token_hash,
       claim_window_seconds,
     })
-    // With the registration locked, as by a renewal: in the other order the two would deadlock.
+    // While the registration is locked, as in a renewal: in the other order the two would deadlock.
     await ceremonies.count(resolution.claimant, reply, tx)
     const ceremony = ceremonies.mint(resolution.claimant, address)
     await startAttempt(tx, id, ceremony.attempt)

@@ -1,4 +1,4 @@
-/** POST /oauth2/introspect: for configured resource servers only (RFC 7662). */
+/** POST /oauth2/introspect: for configured resource servers only, by HTTP Basic (RFC 7662). */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { parseBasicCredentials } from '../domain/basic-credentials.js'
 import { hashSecret, secretsEqual } from '../domain/secrets.js'

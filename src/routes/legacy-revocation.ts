@@ -1,4 +1,4 @@
-/** POST /agent/auth/revoke: the same event in the form of auth.md v0.2 (OpenID Connect Back-Channel Logout §2). */
+/** POST /agent/auth/revoke: the revoked event in the form of auth.md v0.2 (OpenID Connect Back-Channel Logout §2). */
 import type { FastifyPluginAsync } from 'fastify'
 import { because, invalidRequest, jsonErrors, oauthBody } from '../errors.js'
 

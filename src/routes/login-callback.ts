@@ -1,4 +1,4 @@
-/** Back from the identity provider (OpenID Connect Core 1.0 §3.1.2.5). */
+/** The callback, where people come back from the identity provider (OpenID Connect Core 1.0 §3.1.2.5). */
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import { PENDING_COOKIE, SIGN_IN_FAILURES, type PendingSignIn } from '../domain/sign-in.js'
 
@@ -11,15 +11,15 @@ const plugin: FastifyPluginAsync = async (app) => {
   async function back(request: FastifyRequest, reply: FastifyReply): Promise<unknown> {
     const { pathname, search: query } = new URL(request.url, app.config.ISSUER)
     const state = new URLSearchParams(query).get('state') ?? ''
-    // Kept by the browser that asked: an answer to somebody else's question signs nobody in here.
+    // Only the browser that started the sign-in has this cookie: an answer to somebody else's request signs nobody in.
     const pending = request.sealedCookie<PendingSignIn>(PENDING_COOKIE + state)
-    // Elsewhere than asked for, it is an answer of another provider (RFC 9700 §4.4).
+    // An answer at another path than the one we gave comes from another provider (RFC 9700 §4.4).
     if (pending?.callback !== pathname) return await reply.signInFailed('not_ours', '/')
     const { return_to } = pending
     await reply.requireBudget('sign_in_per_ip')
     const outcome = await app.oidc.finish(query, state, pending)
     if (!outcome.ok) {
-      // The provider's and the operator's own faults are not tries.
+      // Faults of the provider or the operator do not count as tries.
       if (SIGN_IN_FAILURES[outcome.reason].status < 500) await reply.limit('sign_in_per_ip')
       return await reply.signInFailed(outcome.reason, return_to, outcome.cause)
     }
@@ -36,7 +36,7 @@ const plugin: FastifyPluginAsync = async (app) => {
       })
     }
     const next = await reply.completeSignIn(outcome.signIn, return_to, outcome.idToken)
-    // Not before: with the provider or the database away, a reload goes on from here.
+    // Not earlier: if the provider or the database is away, a reload goes on from here.
     return reply.clearCookie(PENDING_COOKIE + state).seeOther(next)
   }
 }

@@ -1,4 +1,4 @@
-/** GET /login: the way to sign in that is set up (PROTOCOL §7), and the development sign-in, which believes any address. */
+/** /login: the configured way to sign in (PROTOCOL §7), or the development sign-in, which believes any address. */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { canonicalEmail } from '../domain/login-hint.js'
 import { loginPath, safeReturnTo } from '../domain/return-to.js'
@@ -31,7 +31,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         ? oidcProviders[0]
         : oidcProviders.find((provider) => provider.issuer === (issuer ?? person?.issuer))
     if (chosen) {
-      // A session that is too old is renewed by a person who proves to be there, and not by the provider's memory.
+      // To renew a session that is too old, the person has to sign in at the provider again; its memory is not enough.
       const max_age = person && config.SIGN_IN_MAX_AGE_SECONDS
       const prompt = another ? 'another' : undefined
       const login_hint = person?.email

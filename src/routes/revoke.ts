@@ -1,4 +1,6 @@
-/** POST /oauth2/revoke: ends one access token, or with an assertion everything derived from it (RFC 7009). */
+/**
+ * POST /oauth2/revoke: ends one access token, or, given an identity assertion, everything derived from it (RFC 7009).
+ */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import {
   ACCESS_TOKEN_TYP,
@@ -23,7 +25,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         typ: ACCESS_TOKEN_TYP,
         audience: config.RESOURCE,
       })
-      // By `jti`: the same token has several valid spellings, its text would be no key.
+      // By `jti`, not by its text: the same token has several valid spellings.
       if (access.ok) {
         const { jti, registration_id, exp } = access.claims
         await endToken({ jti, registration_id, exp, address })
@@ -34,7 +36,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         clockToleranceSeconds: config.CLOCK_SKEW_SECONDS,
       })
       if (assertion.ok) await endGeneration(assertion.claims, address)
-      // Unknown, expired, already revoked: the caller wanted it dead, and dead it is (§2.2).
+      // Unknown, expired, already revoked: the caller wanted it dead, and it is (§2.2).
       return reply.send()
     },
   )

@@ -1,4 +1,4 @@
-/** POST /oauth2/token: both grants (PROTOCOL §8). Client authentication is not asked for and ignored if sent. */
+/** POST /oauth2/token: both grants (PROTOCOL §8). Client authentication is not required, and ignored if sent. */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { Static } from '@sinclair/typebox'
 import type { FastifyReply } from 'fastify'
@@ -25,7 +25,7 @@ import { TokenAnswer, TokenBody, TokenRefusal } from '../schemas/token.js'
 
 type Parameters = Static<typeof TokenBody>
 
-/** One text for every assertion that does not count: no oracle on registrations. */
+/** The same text for every invalid assertion, so that nobody can probe for registrations. */
 const invalidGrant = (reason: string) =>
   badRequest('invalid_grant', 'The assertion is not valid, has expired or was revoked.', reason)
 
@@ -40,7 +40,7 @@ const POLL_REFUSALS: Record<PollReason, () => OAuthError> = {
   revoked: () => badRequest('access_denied', 'This registration was revoked.'),
 }
 
-/** What nearly every poll is told, made once: with an error for each, its stack takes a twentieth of a poll. */
+/** The answers to nearly all polls, made once: an error for each, with its stack, would take a twentieth of a poll. */
 const PENDING = refusalFor(POLL_REFUSALS, 'pending')
 const SLOW_DOWN = badRequest('slow_down', 'Polled too early. Wait 5 seconds longer from now on.')
 
@@ -75,7 +75,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     },
   )
 
-  /** RFC 7523 §2.1, with assertions of our own only. */
+  /** The grant of RFC 7523 §2.1, for our own assertions only. */
   async function exchangeAssertion(parameters: Parameters, address: string) {
     if (!parameters.assertion) throw invalidRequest('assertion is required.')
     const verified = await keys.verify<tokens.AssertionClaims>(parameters.assertion, {
@@ -88,7 +88,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const { sub, generation } = verified.claims
     const registration = await find(sub)
     if (!registration) throw invalidGrant('unknown_registration')
-    // Before a person has confirmed nothing rests on a provider's word.
+    // Before a person has confirmed, nothing depends on the provider's word.
     if (registration.claimed_at && !registration.issuer_active)
       throw invalidGrant('provider_not_trusted')
     if (!isAlive(registration, generation, registration.now))
@@ -98,7 +98,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     return tokenAnswer(token)
   }
 
-  /** The profile's claim grant. */
+  /** The profile's claim grant. Errors as in the table of PROTOCOL §8. */
   async function pollClaim(parameters: Parameters, reply: FastifyReply) {
     if (!parameters.claim_token) throw invalidRequest('claim_token is required.')
     const hash = hashSecret(parameters.claim_token)
@@ -112,7 +112,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       throw badRequest('expired_token', 'This claim token is not valid any more.', 'unknown')
     }
     const { registration, attempt, now } = state
-    // Again, since something may have changed in between.
+    // Decided again, since something may have changed in between.
     const decision = decidePoll(registration, attempt, config.USER_CODE_MAX_TRIES, now)
     if (!decision.ok) throw refusalFor(POLL_REFUSALS, decision.reason)
     const token = accessToken(registration, parameters)
@@ -128,7 +128,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     return { ...tokenAnswer(token), ...keys.identityAssertion(registration) }
   }
 
-  /** What the registration may have now, narrowed to what was asked: pre-claim scopes until a person has confirmed. */
+  /**
+   * The claims of an access token with what the registration may have now (pre-claim scopes until a person has
+   * confirmed), narrowed to what was asked for. `restricted`: the caller named the resource.
+   */
   function accessToken(
     registration: Registration & { sign_in: Account | null },
     { scope, resource }: Parameters,
@@ -161,7 +164,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       token_type: 'Bearer' as const,
       expires_in: claims.exp - claims.iat,
       scope: claims.scope,
-      // ID-JAG draft §4.4.2: said when the caller asked for it.
+      // ID-JAG draft §4.4.2: included when the caller named the resource.
       ...(restricted ? { resource: claims.aud } : {}),
     }
   }
