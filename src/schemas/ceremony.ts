@@ -1,4 +1,4 @@
-/** The ceremony block: what an agent shows its person (PROTOCOL §5). */
+/** The ceremony block: what an agent shows its person (PROTOCOL §5). `expires_in` and `interval` are seconds. */
 import { Type } from '@sinclair/typebox'
 
 export const Ceremony = Type.Object({
@@ -8,5 +8,5 @@ export const Ceremony = Type.Object({
   interval: Type.Integer(),
 })
 
-/** Bytes of a JSON body: room for an assertion and a hint, not for more. */
+/** The most bytes of a JSON body: room for an assertion and a hint, not for more. */
 export const JSON_BODY_LIMIT = 131_072

@@ -1,4 +1,4 @@
-/** The example API: what a token lets its bearer have. */
+/** The example API's answer: what the access token allows, and its claims. */
 import { Type } from '@sinclair/typebox'
 
 export const ResourceAnswer = Type.Object({

@@ -1,4 +1,7 @@
-/** POST /agent/identity (PROTOCOL §5). */
+/**
+ * The body and answer of POST /agent/identity (PROTOCOL §5); a comment on a member names the types whose answers have
+ * it.
+ */
 import { Type, type Static } from '@sinclair/typebox'
 import { Ceremony } from './ceremony.js'
 

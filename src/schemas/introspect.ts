@@ -1,9 +1,9 @@
-/** POST /oauth2/introspect (RFC 7662 §2). */
+/** The body and answer of POST /oauth2/introspect (RFC 7662 §2). */
 import { Type } from '@sinclair/typebox'
 
 export const IntrospectBody = Type.Object({
   token: Type.String(),
-  /** Not needed: only access tokens are ever active. */
+  /** Ignored: only access tokens are ever active. */
   token_type_hint: Type.Optional(Type.String()),
 })
 

@@ -1,4 +1,4 @@
-/** What the pages' forms and links carry (PROTOCOL §7). */
+/** The query strings and forms of the pages (PROTOCOL §7). */
 import { Type } from '@sinclair/typebox'
 
 export const ClaimLink = Type.Object({ claim_attempt_token: Type.Optional(Type.String()) })
@@ -9,7 +9,7 @@ export const CompleteBody = Type.Object({
   decision: Type.Optional(Type.Union([Type.Literal('authorize'), Type.Literal('decline')])),
 })
 
-/** What is no path of ours, or no provider, is left out of account, not refused. */
+/** Whatever is not a path of ours, or not a provider, is ignored, not refused. */
 export const LoginLink = Type.Object({
   return_to: Type.Optional(Type.Unknown()),
   provider: Type.Optional(Type.Unknown()),
@@ -23,7 +23,7 @@ export const SignInBody = Type.Object({
 
 export const SignOutBody = Type.Object({
   return_to: Type.Optional(Type.String()),
-  /** `all`: on every device. */
+  /** `all`: sign out on every device. */
   all: Type.Optional(Type.Literal('all')),
 })
 
@@ -36,12 +36,12 @@ export const DelegationBody = Type.Object({
 
 const RegistrationId = Type.String({ pattern: '^[\\w-]{1,64}$' })
 
-/** `ended`: an agent that has just been ended, or `all`. */
+/** `ended`: the id of the agent that the person has just asked to end, or `all`. */
 export const AgentsLink = Type.Object({ ended: Type.Optional(RegistrationId) })
 
 export const AgentLink = Type.Object({ registration_id: RegistrationId })
 
-/** All of them only in so many words: a missing id must not mean every agent. */
+/** All agents only if `all` says so: a missing id must not mean every agent. */
 export const RevokeAgentsBody = Type.Union([
   Type.Object({ registration_id: RegistrationId, all: Type.Optional(Type.Never()) }),
   Type.Object({ all: Type.Literal('all'), registration_id: Type.Optional(Type.Never()) }),

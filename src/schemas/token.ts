@@ -1,4 +1,7 @@
-/** POST /oauth2/token (PROTOCOL §8). Parameters without a value were taken out before (RFC 6749 §3.2). */
+/**
+ * The body and answers of POST /oauth2/token (PROTOCOL §8). Parameters without a value have been removed before (RFC
+ * 6749 §3.2).
+ */
 import { Type } from '@sinclair/typebox'
 
 export const TokenBody = Type.Object({
@@ -6,7 +9,7 @@ export const TokenBody = Type.Object({
   assertion: Type.Optional(Type.String()),
   claim_token: Type.Optional(Type.String()),
   scope: Type.Optional(Type.String()),
-  /** Not looked at: agents have no identity of their own. */
+  /** Ignored: agents have no identity of their own. Listed because it may not repeat. */
   client_id: Type.Optional(Type.String()),
   /** The only parameter that may repeat (RFC 8707 §2). */
   resource: Type.Optional(Type.Union([Type.String(), Type.Array(Type.String())])),
@@ -20,7 +23,7 @@ export const TokenAnswer = Type.Object({
   expires_in: Type.Integer(),
   scope: Type.String(),
   resource: Type.Optional(Type.String()),
-  /** The claim grant's: the assertion that gets the next access tokens. */
+  /** Only from the claim grant: the assertion that gets the next access tokens. */
   identity_assertion: Type.Optional(Type.String()),
   assertion_expires: Type.Optional(Type.String()),
 })
