@@ -23,7 +23,7 @@ export interface Ending {
   asked: Asked
   surface: Surface
   outcome: Outcome
-  /** Undefined when the caller got what it asked for. */
+  /** Undefined when the caller got what it asked for, or hung up. */
   refusal: Refusal | undefined
   /** Undefined when the caller hung up before the answer. */
   answer: { status: number; milliseconds: number } | undefined

@@ -155,7 +155,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     return decideAssertionClaim(registration, attempt, config.USER_CODE_MAX_TRIES, now)
   }
 
-  /** Returns a refusal instead of throwing it: the transaction has to commit, so that the assertion stays spent. */
+  /**
+   * Returns a refusal instead of throwing it: the transaction has to commit, so that the assertion stays spent. Only
+   * the 429 of `ceremonies.count` is thrown, and undoes all of it.
+   */
   async function claimAs(
     tx: DatabaseTransaction,
     tokenHash: Buffer,

@@ -95,7 +95,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
 
   /**
    * Returns a refusal, or a step-up, instead of throwing it: the transaction has to commit, so that the assertion stays
-   * spent.
+   * spent. Only the 429 of `ceremonies.count` is thrown, and undoes all of it.
    */
   async function present(
     tx: DatabaseTransaction,

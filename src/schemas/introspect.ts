@@ -20,9 +20,9 @@ export const IntrospectAnswer = Type.Object({
   exp: Type.Optional(Type.Integer()),
   registration_id: Type.Optional(Type.String()),
   generation: Type.Optional(Type.Integer()),
-  /** The verified address of the person who confirmed. */
+  /** The verified address of the person whom the agent acts for. */
   username: Type.Optional(Type.String()),
-  /** The account that the person signs in with (RFC 9493 §3.2.1). */
+  /** The account that the person last signed in with (RFC 9493 §3.2.1). */
   sub_id: Type.Optional(
     Type.Object({ format: Type.Literal('iss_sub'), iss: Type.String(), sub: Type.String() }),
   ),
