@@ -90,8 +90,9 @@ export function addIssuerCommands(program: Command, withDatabase: WithDatabase):
         if (before && before.multi_tenant !== entry.multi_tenant)
           throw new Error('--multi-tenant cannot change: it is part of how its subjects are known.')
         await inTransaction(db, async (tx) => {
-          const added = await putIssuer(tx, entry)
-          await audit(tx, added ? 'issuer.added' : 'issuer.changed', issuer)
+          await putIssuer(tx, entry)
+          const listed = before && !before.removed_at
+          await audit(tx, listed ? 'issuer.changed' : 'issuer.added', issuer)
         })
         await print(await findIssuer(db, issuer))
       }),

@@ -94,7 +94,7 @@ test('issuers are added, listed, shown, disabled and removed; replicas follow at
   )
   t.same(
     rows.map(({ event }) => event),
-    ['added', 'changed', 'changed', 'disabled', 'changed', 'removed', 'changed'].map(
+    ['added', 'changed', 'changed', 'disabled', 'changed', 'removed', 'added'].map(
       (what) => `issuer.${what}`,
     ),
   )

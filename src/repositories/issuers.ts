@@ -56,18 +56,16 @@ export async function listIssuers(db: Database): Promise<ListedIssuer[]> {
     .execute()
 }
 
-/** Adds an issuer, or replaces its entry, and puts it in force. True when it had never been on the list. */
-export async function putIssuer(db: Database, entry: Issuer): Promise<boolean> {
+/** Adds an issuer, or replaces its entry, and puts it in force. */
+export async function putIssuer(db: Database, entry: Issuer): Promise<void> {
   const { issuer: _key, ...columns } = entry
-  const { added } = await db
+  await db
     .insertInto('issuers')
     .values(entry)
     .onConflict((conflict) =>
       conflict.column('issuer').doUpdateSet({ ...columns, disabled_at: null, removed_at: null }),
     )
-    .returning(sql<boolean>`xmax = 0`.as('added'))
-    .executeTakeFirstOrThrow()
-  return added
+    .execute()
 }
 
 /**
