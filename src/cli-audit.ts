@@ -20,9 +20,9 @@ const POLL_MS = 1_000
 const MOST_FAILED_LOOKS = 5
 
 const HELP = `
-One JSON object a line: id, occurred_at, event, registration_id, user_id, address, details; in the order of ids. What is
-being written at the moment may still get an id below the last one shown: an export that follows on another should begin
-a minute before the other's end, and drop the ids it has.
+One JSON object per line: id, occurred_at, event, registration_id, user_id, address, details; in the order of ids. An event
+that is being written at this moment may still get an id below the last one shown: an export that continues an earlier one
+should begin a minute before that one's end, and drop the ids that are in it already.
 
 Examples:
   registrar audit tail --follow --event registration.revoked
@@ -32,16 +32,16 @@ Examples:
 export function addAuditCommands(program: Command, withDatabase: WithDatabase): void {
   const audit = program
     .command('audit')
-    .description('what happened: the audit trail as JSON lines')
+    .description('the audit trail, as JSON lines')
     .addHelpText('after', HELP)
 
   audit
     .command('tail')
     .description('the latest events')
-    .option('--follow', 'go on with each that happens, until Ctrl-C')
-    .option('--event <event>', `only this: ${AUDIT_EVENTS.join(', ')}`, oneOf(...AUDIT_EVENTS))
-    .option('--registration <id>', 'only of this registration')
-    .option('--user <id-or-email>', 'only of this person')
+    .option('--follow', 'go on with new events as they happen, until Ctrl-C')
+    .option('--event <event>', `only this kind: ${AUDIT_EVENTS.join(', ')}`, oneOf(...AUDIT_EVENTS))
+    .option('--registration <id>', 'only events of this registration')
+    .option('--user <id-or-email>', 'only events of this person')
     .option('--limit <n>', `how many, at most ${MOST_LISTED}`, wholeNumber, 20)
     .action(({ follow: goOn, limit, event, registration, user }: TailOptions) =>
       withDatabase(async (db) => {
@@ -57,7 +57,7 @@ export function addAuditCommands(program: Command, withDatabase: WithDatabase): 
 
   audit
     .command('export')
-    .description('all events, or those of a time, in their order')
+    .description('all events, or those of a period, in order')
     .option('--since <time>', 'from this time on (ISO 8601 with zone)', instant)
     .option('--until <time>', 'before this time', instant)
     .action(async (options: { since?: Date; until?: Date }) => {

@@ -26,7 +26,7 @@ export function fault(name: string, found: string, fix: string): Check {
 }
 
 export function notChecked(name: string, want: string): Check {
-  return warning(name, `not checked: it needs ${want}`, `mend ${want} first`)
+  return warning(name, `not checked: it needs ${want}`, `fix ${want} first`)
 }
 
 /**

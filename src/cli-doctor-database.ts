@@ -22,7 +22,7 @@ const HOLD_ALL = ['UTF8', 'SQL_ASCII']
 const REACH =
   'start Postgres, and correct DATABASE_URL: host, port, database, user, password; this machine must be let in (pg_hba.conf, firewall)'
 const TRUST =
-  'let the certificate of Postgres name the host in DATABASE_URL, and give us its authority (sslrootcert=FILE in DATABASE_URL, or NODE_EXTRA_CA_CERTS); sslmode=disable when Postgres has no TLS'
+  'make the certificate of Postgres name the host in DATABASE_URL, and trust its authority (sslrootcert=FILE in DATABASE_URL, or NODE_EXTRA_CA_CERTS); sslmode=disable when Postgres has no TLS'
 
 export async function reachable({ db }: Connected): Promise<{ check: Check; reached: boolean }> {
   const name = 'database'
@@ -44,7 +44,7 @@ export async function reachable({ db }: Connected): Promise<{ check: Check; reac
     if (!HOLD_ALL.includes(facts.encoding))
       return warning(
         name,
-        `${found}: in ${facts.encoding}, which cannot hold every address and name: who comes with another is told of a fault of ours`,
+        `${found}: in ${facts.encoding}, which cannot store every address and name: requests with others fail with server_error`,
         `dump it, and restore it into a database that was created with template template0 encoding 'UTF8'`,
       )
     if (facts.synchronous_commit === 'off')
@@ -119,7 +119,7 @@ export function connections({ db }: Connected): Promise<Check> {
       : warning(
           name,
           `${found}; a replica opens up to ${CONNECTIONS}`,
-          `raise max_connections, or the limit of the database or the role, to ${CONNECTIONS} for each replica and some more; or end who holds them (pg_stat_activity)`,
+          `raise max_connections, or the limit of the database or the role, to ${CONNECTIONS} for each replica and some more; or end sessions that hold them (pg_stat_activity)`,
         )
   })
 }

@@ -35,8 +35,8 @@ export async function keys(db: Database, readSecrets: () => Buffer[]): Promise<K
       seen.checks.push(
         warning(
           'secrets',
-          'SECRET has one that the database does not know yet',
-          'restart every replica with this SECRET: the first to start tells the database',
+          'SECRET has a secret that the database does not know yet',
+          'restart every replica with this SECRET: the first to start records it in the database',
         ),
       )
     if (!signing)
@@ -46,8 +46,8 @@ export async function keys(db: Database, readSecrets: () => Buffer[]): Promise<K
     if (signing.status !== 'signing')
       return warning(
         name,
-        `no key's turn to sign has come: ${signing.kid} signs from ${signing.signs_from.toISOString()}, and replicas sign with it all the same`,
-        'look at the clock of the database: it was behind when it took over',
+        `no key is due to sign yet: ${signing.kid} is due from ${signing.signs_from.toISOString()}, but replicas already sign with it`,
+        'check the clock of the database: it fell behind, for example in a failover',
       )
     const under = secrets.indexOf(opened.secret) + 1
     return ok(name, `${signing.kid} signs; sealed under secret ${under} of ${secrets.length}`)

@@ -17,7 +17,7 @@ export function proxy({ ISSUER, TRUST_PROXY }: Config): Check[] {
   return [
     warning(
       'proxy',
-      'ISSUER is https, so a proxy is in front, and TRUST_PROXY is false: everybody counts as that proxy, in limits, on pages and in the audit trail',
+      'ISSUER is https, so a proxy is in front, and TRUST_PROXY is false: every caller counts as that proxy, in limits, on pages and in the audit trail',
       'let the proxy set X-Forwarded-For, and set TRUST_PROXY to how many proxies there are, or to their networks',
     ),
   ]
@@ -67,7 +67,7 @@ function readiness(ISSUER: string): Promise<Check> {
     const found = `/readyz answers ${status}`
     if (status === 200) return ok(name, found)
     return status < 500
-      ? warning(name, found, 'nothing, when the proxy keeps it from the public on purpose')
+      ? warning(name, found, 'nothing, if the proxy hides it from the public on purpose')
       : fault(name, found, 'look for /readyz in the log of the replicas: the reason is there')
   })
 }

@@ -17,7 +17,7 @@ const HELP = `
 Looks at the settings, the database and its migrations, connections and clock, the signing keys, the keys of each issuer in
 the trust list, the providers that people sign in with, and our own public URL; says what it found and what to fix. Run it
 with the settings of a replica, where a replica runs: after each deployment, and when you are paged. It changes nothing.
-Ends with 1 when there is a fault; a warning is none.
+Exits with 1 when there is a fault; a warning is not one.
 
 Examples:
   registrar doctor

@@ -20,7 +20,7 @@ interface AddOptions {
 }
 
 const HELP = `
-A change is in force on every replica at once. What "add" leaves out goes back to its default.
+A change takes effect on every replica at once. An option that "add" leaves out goes back to its default.
 
 Examples:
   registrar issuers add https://idp.example --name "Example" --client-id agent-1
@@ -49,16 +49,14 @@ export function addIssuerCommands(program: Command, withDatabase: WithDatabase):
 
   issuers
     .command('add <issuer>')
-    .description(
-      'add a provider, or replace what the list says of it; also puts a stopped one back',
-    )
-    .requiredOption('--name <name>', 'what people are shown')
+    .description('add a provider, or replace its entry; also puts a disabled or removed one back')
+    .requiredOption('--name <name>', 'the name that people are shown')
     .option('--jwks-uri <url>', 'where its keys are (default: <issuer>/.well-known/jwks.json)')
-    .option('--client-id <id>', 'a client_id it may use beside its own URL (repeatable)', each)
+    .option('--client-id <id>', 'a client_id it may use besides its own URL (repeatable)', each)
     .option('--algorithm <name>', `${ALGORITHMS.join(', ')} (repeatable; default: all)`, each)
     .option(
       '--email-domain <domain>',
-      'it may vouch only for these (repeatable; default: any)',
+      'a domain whose addresses it may vouch for (repeatable; default: any)',
       each,
     )
     .option(
@@ -66,8 +64,8 @@ export function addIssuerCommands(program: Command, withDatabase: WithDatabase):
       'aud values it may use (repeatable; default: our issuer or resource)',
       each,
     )
-    .option('--require-amr <method>', 'must be among amr (repeatable)', each)
-    .option('--multi-tenant', 'its subjects are unique only with their tenant')
+    .option('--require-amr <method>', 'a method that must be in amr (repeatable)', each)
+    .option('--multi-tenant', 'its subjects are unique only together with tenant')
     .action((issuer: string, options: AddOptions) =>
       withDatabase(async (db, config) => {
         const entry = {
@@ -88,7 +86,9 @@ export function addIssuerCommands(program: Command, withDatabase: WithDatabase):
         if (faults.length > 0) throw new Error(faults.join('\n'))
         const before = await findIssuer(db, issuer)
         if (before && before.multi_tenant !== entry.multi_tenant)
-          throw new Error('--multi-tenant cannot change: it is part of how its subjects are known.')
+          throw new Error(
+            '--multi-tenant cannot change: it is part of how its subjects are identified.',
+          )
         await inTransaction(db, async (tx) => {
           await putIssuer(tx, entry)
           const listed = before && !before.removed_at

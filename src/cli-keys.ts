@@ -17,10 +17,10 @@ const FOLLOWED_MS = REPLICAS_LOOK_EVERY_MS + 1_000
 const HELP = `
 Examples:
   registrar keys list
-  registrar keys rotate              a new one, which signs in six minutes
-  registrar keys rotate --now        the one that signs may have leaked; then
-  registrar keys retire KID          and when it returns nothing under it is accepted any more
-  registrar keys reseal              after a rotation of SECRET`
+  registrar keys rotate              a new key, which signs in six minutes
+  registrar keys rotate --now        when the signing key may have leaked; then
+  registrar keys retire KID          for the old key: when it returns, nothing that KID signed is accepted any more
+  registrar keys reseal              after SECRET was rotated`
 
 export function addKeyCommands(program: Command, withDatabase: WithDatabase): void {
   const keys = program
@@ -36,11 +36,11 @@ export function addKeyCommands(program: Command, withDatabase: WithDatabase): vo
   keys
     .command('rotate')
     .description(
-      'make a new key; it signs when every cache has it, and the one before verifies until its tokens have expired',
+      'make a new key, which signs once every cache has it; the previous key verifies until its tokens have expired',
     )
     .option(
       '--now',
-      `it signs at once, for when the old one may have leaked: APIs that cache our keys may refuse its tokens for ${MINUTES} minutes`,
+      `let it sign at once, for when the old key may have leaked: APIs that cache our keys may refuse its tokens for ${MINUTES} minutes`,
     )
     .action(({ now }: { now?: true }) =>
       withDatabase(async (db, config) => {
@@ -48,7 +48,7 @@ export function addKeyCommands(program: Command, withDatabase: WithDatabase): vo
         const kid = await rotateKeys(db, secretsOf(config), wait)
         if (now)
           say(
-            `It signs from now on. APIs that cache our keys may refuse its tokens for ${MINUTES} minutes. Tokens under the key before stay valid until they expire; if it has leaked, end them: registrar keys retire`,
+            `The new key signs from now on. APIs that cache our keys may refuse its tokens for ${MINUTES} minutes. Tokens that the previous key signed stay valid until they expire; if it has leaked, end them with registrar keys retire`,
           )
         await print(await show(db, kid))
       }),
@@ -56,13 +56,13 @@ export function addKeyCommands(program: Command, withDatabase: WithDatabase): vo
 
   keys
     .command('retire <kid>')
-    .description('for a key that has leaked: every token and assertion under it dies at once')
+    .description(
+      'for a key that has leaked: every token and assertion that it signed is dead at once',
+    )
     .action((kid: string) =>
       withDatabase(async (db) => {
         await retireKey(db, kid)
-        say(
-          `Retired. Waiting ${FOLLOWED_MS / 1000} seconds, within which every replica looks at it.`,
-        )
+        say(`Retired. Waiting ${FOLLOWED_MS / 1000} seconds, until every replica has noticed.`)
         await sleep(FOLLOWED_MS)
         say(
           `Its tokens are refused from now on here and at introspection; by APIs that cache our keys within ${MINUTES} minutes. Their agents have to register again.`,
@@ -74,7 +74,7 @@ export function addKeyCommands(program: Command, withDatabase: WithDatabase): vo
   keys
     .command('reseal')
     .description(
-      'seal every key under the first of SECRET now; replicas do it by themselves an hour after a new secret came',
+      'seal every key under the first secret of SECRET now; replicas do it by themselves an hour after a new secret is known',
     )
     .action(() =>
       withDatabase(async (db, config) =>

@@ -12,8 +12,8 @@ import type { Database } from './repositories/tables.js'
 const BATCH = 500
 
 const HELP = `
-Replicas do this all the time, but for old registrations, which they keep. Safe to run on several machines at once and
-while replicas serve; a batch that another is at is skipped.
+Replicas do this all the time, except for old registrations, which they keep. Safe to run on several machines at once and
+while replicas serve; a batch that another process works on is skipped.
 
 Examples:
   registrar prune
@@ -22,10 +22,10 @@ Examples:
 export function addPruneCommand(program: Command, withDatabase: WithDatabase): void {
   program
     .command('prune')
-    .description('tell the audit trail of what expired, remove what is over')
+    .description('record what expired in the audit trail, and delete expired data')
     .option(
       '--registrations-older-than <days>',
-      'also remove registrations that expired unclaimed so many days ago',
+      'also delete registrations that expired unclaimed at least so many days ago',
       wholeNumber,
     )
     .addHelpText('after', HELP)

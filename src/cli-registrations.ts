@@ -28,7 +28,7 @@ Examples:
 export function addRegistrationCommands(program: Command, withDatabase: WithDatabase): void {
   const commands = program
     .command('registrations')
-    .description('agents that registered: look at them, end one')
+    .description('agents that registered: list, show or revoke them')
     .addHelpText('after', EXAMPLES)
 
   commands
@@ -59,7 +59,7 @@ export function addRegistrationCommands(program: Command, withDatabase: WithData
 
   commands
     .command('show <id>')
-    .description('show one: all but its secrets, its ceremonies, and what became of it')
+    .description('show one, with its ceremonies and its history, without secrets')
     .action((id: string) =>
       withDatabase(async (db, config) => {
         const row = (await registrations.findListed(db, id)) ?? unknown(id)
@@ -73,7 +73,7 @@ export function addRegistrationCommands(program: Command, withDatabase: WithData
 
   commands
     .command('revoke <id>')
-    .description('end one, every token of it, and its provider’s word for the person')
+    .description('revoke one, with all its tokens, and unlink the person from its provider')
     .action((id: string) =>
       withDatabase(async (db, config) => {
         await revoke(db, id)

@@ -39,7 +39,7 @@ export async function endAll(
     if (left === 0) return total
     await sleep(PAUSE_MS * pass)
   }
-  throw new Error('Some are held by others all the time, and live on. Run it again.')
+  throw new Error('Some stayed locked by other transactions and are still alive. Run it again.')
 }
 
 function endFree(db: Database, batch: Batch, details: Details): Promise<Ended> {

@@ -17,9 +17,9 @@ interface Options {
 const DETAILS = { reason: 'revoked by the operator, with others' }
 
 const HELP = `
-When it returns, every token that was minted for these registrations before it began is dead, on every replica. What
-registers while it runs is not hit: stop what comes in first, as with "registrar issuers disable". Safe to run again after
-it was interrupted, and on several machines at once.
+When it returns, every token that was issued for these registrations before it began is dead, on every replica. Agents
+that register while it runs are not revoked: stop new ones first, for example with "registrar issuers disable". Safe to
+run again after an interruption, and on several machines at once.
 
 Examples:
   registrar revoke-all --issuer https://idp.example          how many it would end
@@ -34,8 +34,8 @@ export function addRevokeAllCommand(program: Command, withDatabase: WithDatabase
     .description(
       'in an incident: end every registration of a provider, of a person, since a time, or all',
     )
-    .option('--issuer <url>', 'what a provider vouched for, and its word for everyone')
-    .option('--user <id-or-email>', 'what a person confirmed, and every provider’s word for them')
+    .option('--issuer <url>', 'what a provider vouched for, and its links to people')
+    .option('--user <id-or-email>', 'what a person confirmed, and every provider’s link to them')
     .option('--since <time>', 'what registered at this time or later (ISO 8601 with zone)', instant)
     .option('--all', 'everything')
     .option('--yes', 'do it; without this it only counts')

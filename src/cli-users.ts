@@ -19,10 +19,10 @@ const MOST_LISTED = 100
 const TRAIL_LAG_MS = 1_000
 
 const HELP = `
-Forgetting ends every registration of the person and every one that waits for them, then takes out their address, number,
-accounts, sessions, the hints that named them, the network addresses of their agents, and whatever in the audit trail
-names them. What stays is that things happened, and when: events, times, ids. It cannot be undone; who signs in again is
-a new user.
+Forgetting revokes every registration of the person and every one that waits for them, then erases their email address,
+phone number, accounts, sessions, the hints that named them, the network addresses of their agents, and whatever in the
+audit trail names them. What stays is that things happened, and when: events, times, ids. It cannot be undone; somebody
+who signs in again is a new user.
 
 Examples:
   registrar users show alice@example.com
@@ -31,7 +31,7 @@ Examples:
 export function addUserCommands(program: Command, withDatabase: WithDatabase): void {
   const users = program
     .command('users')
-    .description('people: look at one, forget one')
+    .description('people: show one, forget one')
     .addHelpText('after', HELP)
 
   users
@@ -53,7 +53,7 @@ export function addUserCommands(program: Command, withDatabase: WithDatabase): v
 
   users
     .command('forget <id-or-email>')
-    .description('end what acts for a person, and erase their personal data')
+    .description('revoke what acts for a person, and erase their personal data')
     .option('--yes', 'do it; without this it only counts')
     .action((idOrEmail: string, { yes }: { yes?: true }) =>
       withDatabase(async (db) => {
@@ -63,7 +63,7 @@ export function addUserCommands(program: Command, withDatabase: WithDatabase): v
           await print({ user_id, would_end })
           throw new Error('Nothing was done: add --yes to forget them.')
         }
-        say(`Forgetting ${user_id}. Should this be interrupted, run it again with this id.`)
+        say(`Forgetting ${user_id}. If this is interrupted, run it again with this id.`)
         await print({ user_id, ...(await forget(db, user_id)) })
       }),
     )

@@ -19,11 +19,11 @@ import type { Database } from './repositories/tables.js'
 import { version } from './version.js'
 
 const HELP = `
-In a checkout it is "npm run --silent registrar -- …": npm would add lines of its own to what goes to a pipe or a file.
+In a checkout, use "npm run --silent registrar -- …": without --silent, npm adds lines of its own to the output.
 Settings come from the environment, the same as the server's; the README lists them. Without DATABASE_URL, and with an
 ISSUER on localhost, it works on the embedded Postgres in DATA_DIR, whether or not the server runs.
-On a terminal what was found is a table, otherwise and with --json it is JSON; doctor and migrate say it in words unless
---json, audit in lines of JSON. Ends with 1 when something could not be done.
+Results are a table on a terminal, and JSON elsewhere or with --json; doctor and migrate print text unless --json is given,
+and audit prints JSON lines. Exits with 1 when something could not be done.
 
 Examples:
   registrar doctor                         is everything in place?
@@ -37,7 +37,7 @@ const program = new Command('registrar')
   .on('option:json', () => (output.asked = true))
   .configureHelp({ showGlobalOptions: true })
   .addHelpText('after', HELP)
-  .showHelpAfterError('(registrar --help, also after a command, says what there is)')
+  .showHelpAfterError('(see registrar --help; each command has its own --help)')
 
 program.commandsGroup('The server and its database:')
 program
@@ -48,7 +48,7 @@ program
 addDoctorCommand(program)
 
 const MIGRATE_HELP = `
-Expand first, contract later: replicas of the release before go on while and after it runs. Back up first.
+Migrations expand first and contract later: replicas of the previous release keep working during and after it. Back up first.
 
 Examples:
   registrar migrate status
@@ -62,7 +62,7 @@ const migrations = program
 migrations
   .command('up', { isDefault: true })
   .description(
-    'apply every migration that is missing; safe on all replicas at once, and what migrate alone does',
+    'apply every missing migration; safe on all replicas at once; also what migrate alone does',
   )
   // As the default command, this one also gets what is no command.
   .allowExcessArguments()

@@ -24,7 +24,7 @@ export function crossFaults(config: Config, scopesRead: boolean): string[] {
   if (!URL.canParse(config.OTEL_EXPORTER_OTLP_ENDPOINT ?? 'http://localhost'))
     faults.push('OTEL_EXPORTER_OTLP_ENDPOINT: not a URL')
   if (config.METRICS_PORT && config.METRICS_PORT === config.PORT)
-    faults.push('METRICS_PORT: not PORT itself, which is for everyone')
+    faults.push('METRICS_PORT: must differ from PORT, which is for everyone')
   const base64 = config.SECRET.every((text) => /^[\w+/-]+=*$/.test(text))
   if (!base64 || config.secrets.some((secret) => secret.length < 32 || new Set(secret).size < 16))
     faults.push('SECRET: at least 32 random bytes in base64; make one with openssl rand -base64 32')
@@ -35,7 +35,7 @@ export function crossFaults(config: Config, scopesRead: boolean): string[] {
   if (config.secrets.length === 0)
     faults.push('SECRET: required off localhost; make one with openssl rand -base64 32')
   if (!config.DATABASE_URL)
-    faults.push('DATABASE_URL: required off localhost, the embedded Postgres is for trying things')
+    faults.push('DATABASE_URL: required off localhost; the embedded Postgres is for trying things')
   if (config.SIGN_IN === 'development')
     faults.push('SIGN_IN: the development sign-in lets anyone in; only for an ISSUER on localhost')
   return faults
@@ -63,7 +63,7 @@ function urlFaults({ ISSUER, RESOURCE, local }: Config): string[] {
   else if (resource.protocol !== 'https:' && !isLocal(RESOURCE))
     faults.push('RESOURCE: https is required off localhost')
   // Access tokens and assertions must not have the same audience.
-  else if (RESOURCE === ISSUER) faults.push('RESOURCE: not the ISSUER itself')
+  else if (RESOURCE === ISSUER) faults.push('RESOURCE: must differ from ISSUER')
   return faults
 }
 
@@ -80,7 +80,7 @@ function databaseFaults({ DATABASE_URL: url }: Config): string[] {
     if (path !== undefined) return [`DATABASE_URL: ${message}`]
   }
   return [
-    'DATABASE_URL: not a URL; percent-encode what is special in user and password, as %23 for #, and give a port of at most 65535',
+    'DATABASE_URL: not a URL; percent-encode special characters in user and password, as %23 for #, and give a port of at most 65535',
   ]
 }
 
@@ -91,7 +91,7 @@ function providerFault(issuer: string, { ISSUER, local }: Config): string | unde
     return 'an absolute URL without user, query or fragment'
   if (url.protocol !== 'https:' && !(local && isLocal(issuer)))
     return 'https is required off localhost'
-  return url.href.replace(/\/$/, '') === ISSUER ? 'not our own ISSUER' : undefined
+  return url.href.replace(/\/$/, '') === ISSUER ? 'must not be our own ISSUER' : undefined
 }
 
 function signInFaults(config: Config): string[] {
@@ -100,7 +100,7 @@ function signInFaults(config: Config): string[] {
   const listed = Array.isArray(config.OIDC_PROVIDERS) ? config.OIDC_PROVIDERS.length : undefined
   const faults: string[] = []
   if (OIDC_ISSUER && listed)
-    faults.push('OIDC_ISSUER: not beside OIDC_PROVIDERS, which lists every provider')
+    faults.push('OIDC_ISSUER: not together with OIDC_PROVIDERS, which lists every provider')
   if (OIDC_ISSUER && !OIDC_CLIENT_ID) faults.push('OIDC_CLIENT_ID: required with OIDC_ISSUER')
   if (!OIDC_ISSUER && (OIDC_CLIENT_ID || OIDC_CLIENT_SECRET))
     faults.push('OIDC_ISSUER: required with OIDC_CLIENT_ID and OIDC_CLIENT_SECRET')
@@ -159,7 +159,7 @@ export function parseUrl(text: string): URL | undefined {
 
 /** What is wrong with one setting, for whoever wrote it. `expected` of a schema is its pattern in words. */
 export function inWords({ type, message, schema, value }: ValueError): string {
-  const inQuotes = typeof value === 'string' ? ': this is no JSON, or has quotes around it' : ''
+  const inQuotes = typeof value === 'string' ? ': this is not JSON, or has quotes around it' : ''
   switch (type) {
     case ValueErrorType.Union:
       return `Expected one of ${schema.anyOf.map((choice: TSchema) => choice.const).join(', ')}`

@@ -177,7 +177,7 @@ test('what it says of a standby, an old Postgres, a clock that is off and an enc
   await pool.query('drop function lies.pg_is_in_recovery')
   t.match((await examined(t, env)).database, {
     status: 'warning',
-    found: /: in LATIN1, which cannot hold/,
+    found: /: in LATIN1, which cannot store/,
     fix: /encoding 'UTF8'$/,
   })
 })
@@ -232,7 +232,7 @@ test('keys whose turn has not come by the clock of the database', async (t) => {
   const { env, pool, app } = await patient(t)
   await pool.query(`update signing_keys set signs_from = now() + interval '1 hour'`)
   const { kid } = app.keys.jwks.keys[0]!
-  t.match((await examined(t, env)).keys, { status: 'warning', found: RegExp(`come: ${kid} signs`) })
+  t.match((await examined(t, env)).keys, { status: 'warning', found: RegExp(`yet: ${kid} is due`) })
   await pool.query('drop table secret_fingerprints')
   t.match((await examined(t, env)).keys, { status: 'fault', found: /secret_fingerprints/ })
 })
@@ -285,7 +285,7 @@ test('what to fix when the database cannot be reached', async (t) => {
     'ERR_TLS_CERT_ALTNAME_INVALID',
     'ERR_SSL_WRONG_VERSION_NUMBER',
   ])
-    t.match(reachFix(coded(code)), /^let the certificate of Postgres/, code)
+    t.match(reachFix(coded(code)), /^make the certificate of Postgres/, code)
   for (const code of ['ECONNREFUSED', '28P01']) t.match(reachFix(coded(code)), /^start Postgres/)
 })
 

@@ -233,7 +233,10 @@ test('what others hold is left for later, then waited for, and at last said to l
   const { code, stdout, stderr } = await start(t, 'cli', ['revoke-all', '--all', '--yes'], env)
     .ended
   t.match({ code, stdout }, { code: 1, stdout: '' })
-  t.match(stderr, /^Some are held by others all the time, and live on\. Run it again\.$/m)
+  t.match(
+    stderr,
+    /^Some stayed locked by other transactions and are still alive\. Run it again\.$/m,
+  )
   t.equal(await count(pool, 'registrations where revoked_at is null'), 1)
   await release()
 })

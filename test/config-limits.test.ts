@@ -49,7 +49,7 @@ t.test('limits that cannot be used are refused', async (t) => {
     ]),
     ...['"x"', '{', 'off', '"{}"'].map((value): [string, string] => [
       value,
-      'RATE_LIMITS: Expected a JSON object: this is no JSON, or has quotes around it',
+      'RATE_LIMITS: Expected a JSON object: this is not JSON, or has quotes around it',
     ]),
   ]
   for (const [RATE_LIMITS, fault] of table)

@@ -43,7 +43,7 @@ t.test(
       ],
       [
         { OIDC_ISSUER: IDP, OIDC_CLIENT_ID: 'r', OIDC_PROVIDERS: providers([OTHER]) },
-        'OIDC_ISSUER: not beside OIDC_PROVIDERS, which lists every provider',
+        'OIDC_ISSUER: not together with OIDC_PROVIDERS, which lists every provider',
       ],
       [
         { OIDC_PROVIDERS: providers([IDP, OTHER, IDP]) },
@@ -51,7 +51,7 @@ t.test(
       ],
       [
         { OIDC_PROVIDERS: '{' },
-        'OIDC_PROVIDERS: Expected a JSON list: this is no JSON, or has quotes around it',
+        'OIDC_PROVIDERS: Expected a JSON list: this is not JSON, or has quotes around it',
       ],
       [{ OIDC_PROVIDERS: 'null' }, 'OIDC_PROVIDERS: Expected a JSON list'],
       [{ OIDC_PROVIDERS: '{}', TOKEN_SUBJECT: 'sign_in' }, 'OIDC_PROVIDERS: Expected a JSON list'],
@@ -88,7 +88,7 @@ t.test(
       ...['http://localhost:8000', 'http://localhost:8000/', 'http://LOCALHOST:8000'].map(
         (OIDC_ISSUER): [NodeJS.ProcessEnv, string] => [
           { OIDC_ISSUER, OIDC_CLIENT_ID: 'r' },
-          'OIDC_ISSUER: not our own ISSUER',
+          'OIDC_ISSUER: must not be our own ISSUER',
         ],
       ),
     ]

@@ -119,12 +119,12 @@ t.test('SEC-08: every fault is told, by its setting, all in one message', async 
   })
   t.same(faults(env), [
     'PORT: Expected a whole number, without unit or spaces',
-    'SCOPES: Expected a JSON object: this is no JSON, or has quotes around it',
+    'SCOPES: Expected a JSON object: this is not JSON, or has quotes around it',
     'CLOCK_SKEW_SECONDS: Expected integer to be less or equal to 300',
     'LOG_LEVEL: Expected one of trace, debug, info, warn, error, fatal, silent',
     'ISSUER: https is required off localhost',
     'SECRET: at least 32 random bytes in base64; make one with openssl rand -base64 32',
-    'DATABASE_URL: required off localhost, the embedded Postgres is for trying things',
+    'DATABASE_URL: required off localhost; the embedded Postgres is for trying things',
     'SIGN_IN: the development sign-in lets anyone in; only for an ISSUER on localhost',
   ])
   t.same(
@@ -166,7 +166,7 @@ t.test('a setting that has a form is told in words which', async (t) => {
     ['RESOURCE_NAME', ' ', 'Expected something other than spaces'],
     ['CLOCK_SKEW_SECONDS', '60s', 'Expected a whole number, without unit or spaces'],
     ['RATE_LIMITS', '[]', 'Expected a JSON object'],
-    ['OIDC_PROVIDERS', '"[]"', 'Expected a JSON list: this is no JSON, or has quotes around it'],
+    ['OIDC_PROVIDERS', '"[]"', 'Expected a JSON list: this is not JSON, or has quotes around it'],
     [
       'OTEL_EXPORTER_OTLP_ENDPOINT',
       'http://otel.test ',
@@ -254,8 +254,8 @@ t.test('what cannot be used is refused, each by one fault', async (t) => {
   t.same(
     faults({ ISSUER: 'https://as.test/t1', RESOURCE: 'https://as.test/t1', SECRET }),
     [
-      'RESOURCE: not the ISSUER itself',
-      'DATABASE_URL: required off localhost, the embedded Postgres is for trying things',
+      'RESOURCE: must differ from ISSUER',
+      'DATABASE_URL: required off localhost; the embedded Postgres is for trying things',
     ],
     '9068-05',
   )

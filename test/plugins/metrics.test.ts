@@ -66,7 +66,7 @@ test('it is off unless asked for, and a port that is taken stops the start', asy
 
   for (const bad of ['x', '-1', '65536', '1.5'])
     t.match(faults({ METRICS_PORT: bad }), [/^METRICS_PORT: /], bad)
-  t.match(faults({ PORT: '9000', METRICS_PORT: '9000' }), [/^METRICS_PORT: not PORT itself/])
+  t.match(faults({ PORT: '9000', METRICS_PORT: '9000' }), [/^METRICS_PORT: must differ from PORT/])
   t.same(faults({ PORT: '0', METRICS_PORT: '0' }), [])
 })
 
