@@ -142,8 +142,20 @@ async function run(
 ): Promise<void> {
   for (let tries = 1; ; tries += 1) {
     const said: string[] = []
+    const note = (line: string) => void said.push(line)
     try {
-      await runOnce(client, direction, name, dir, (line) => said.push(line))
+      await runner({
+        dbClient: client,
+        dir,
+        ignorePattern: '(?!\\d+_.*\\.sql$).*',
+        migrationsTable: TABLE,
+        direction,
+        file: name,
+        singleTransaction: true,
+        noLock: true,
+        // Warnings and errors only: with an error comes the statement, marked where it went wrong.
+        logger: { info: () => {}, warn: note, error: note },
+      })
       return log(`${direction === 'up' ? 'Applied' : 'Reverted'} ${name}`)
     } catch (error) {
       const { code, message } = error as pg.DatabaseError
@@ -157,27 +169,6 @@ async function run(
       await sleep(TABLE_WITHIN_MS)
     }
   }
-}
-
-async function runOnce(
-  client: pg.Client,
-  direction: 'up' | 'down',
-  name: string,
-  dir: string,
-  log: (line: string) => void,
-): Promise<void> {
-  await runner({
-    dbClient: client,
-    dir,
-    ignorePattern: '(?!\\d+_.*\\.sql$).*',
-    migrationsTable: TABLE,
-    direction,
-    file: name,
-    singleTransaction: true,
-    noLock: true,
-    // Warnings and errors only: with an error comes the statement, marked where it went wrong.
-    logger: { info: () => {}, warn: log, error: log },
-  })
 }
 
 async function status(db: Queryable, dir: string): Promise<MigrationStatus[]> {
