@@ -143,31 +143,32 @@ async function run(
   for (let tries = 1; ; tries += 1) {
     const said: string[] = []
     const note = (line: string) => void said.push(line)
-    try {
-      await runner({
-        dbClient: client,
-        dir,
-        ignorePattern: '(?!\\d+_.*\\.sql$).*',
-        migrationsTable: TABLE,
-        direction,
-        file: name,
-        singleTransaction: true,
-        noLock: true,
-        // Warnings and errors only: with an error comes the statement, marked where it went wrong.
-        logger: { info: () => {}, warn: note, error: note },
+    const failure: pg.DatabaseError | undefined = await runner({
+      dbClient: client,
+      dir,
+      ignorePattern: '(?!\\d+_.*\\.sql$).*',
+      migrationsTable: TABLE,
+      direction,
+      file: name,
+      singleTransaction: true,
+      noLock: true,
+      // Warnings and errors only: with an error comes the statement, marked where it went wrong.
+      logger: { info: () => {}, warn: note, error: note },
+    }).then(
+      () => undefined,
+      (error) => error,
+    )
+    if (!TABLE_IN_USE.includes(failure?.code ?? '')) {
+      for (const line of said) log(line)
+      if (!failure) return log(`${direction === 'up' ? 'Applied' : 'Reverted'} ${name}`)
+      const verb = direction === 'up' ? 'applied' : 'reverted'
+      throw new Error(`Migration ${name} could not be ${verb}: ${failure.message}`, {
+        cause: failure,
       })
-      return log(`${direction === 'up' ? 'Applied' : 'Reverted'} ${name}`)
-    } catch (error) {
-      const { code, message } = error as pg.DatabaseError
-      if (!TABLE_IN_USE.includes(code ?? '')) {
-        for (const line of said) log(line)
-        const verb = direction === 'up' ? 'applied' : 'reverted'
-        throw new Error(`Migration ${name} could not be ${verb}: ${message}`, { cause: error })
-      }
-      if (tries === 1)
-        log(`${name} needs a table that others have, perhaps a backup: trying until it gets it.`)
-      await sleep(TABLE_WITHIN_MS)
     }
+    if (tries === 1)
+      log(`${name} needs a table that others have, perhaps a backup: trying until it gets it.`)
+    await sleep(TABLE_WITHIN_MS)
   }
 }
 
