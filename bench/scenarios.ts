@@ -11,6 +11,8 @@ import type { Signer } from './tokens.js'
 export const SCENARIOS = [
   'metadata',
   'exchange',
+  // By agents with a provider, whose assertions are not on record.
+  'exchange_provider',
   'poll',
   'unknown_poll',
   'introspect',
@@ -64,13 +66,20 @@ export function ownJobs(
   const any = spread(count, () => true)
   const waiting = spread(count, (i) => i % PEOPLE_EVERY !== 0)
   const bound = spread(count, (i) => i % PEOPLE_EVERY === 0)
-  const accessTokens = pool(() => signer.accessToken(any()))
+  const accessTokens = pool((size) => numbers(size, any).map(signer.accessToken))
+  // No registration comes twice, since only its last assertion is on record.
+  const exchanges = (next: () => number, share: number) => ({
+    ...pool(async (size) => {
+      const chosen = numbers(Math.min(size, Math.floor(count * share)), next)
+      const assertions = await signer.assertions(chosen)
+      return assertions.map((assertion) => exchangeRequest(token, assertion))
+    }),
+    expected: answers(200, '"access_token"'),
+  })
   return {
     ...plainJobs(OWN_PATHS),
-    exchange: {
-      ...pool(() => exchangeRequest(token, signer.assertion(any()))),
-      expected: answers(200, '"access_token"'),
-    },
+    exchange: exchanges(waiting, 1 - 1 / PEOPLE_EVERY),
+    exchange_provider: exchanges(bound, 1 / PEOPLE_EVERY),
     poll: { next: () => pollRequest(token, claimToken(waiting())), expected: isPending },
     introspect: {
       prepare: accessTokens.prepare,
@@ -136,18 +145,22 @@ function idJagRequest(path: string, provider: TestProvider, sub: string): string
 }
 
 /** Values that are made once and used in turn. */
-function pool(make: () => string) {
+function pool(make: (size: number) => string[] | Promise<string[]>) {
   let made: string[] = []
   let madeAt = -Infinity
   let turn = 0
   return {
-    prepare() {
+    async prepare() {
       if (performance.now() - madeAt < POOL_LASTS_MS) return
-      made = Array.from({ length: POOL }, make)
+      made = await make(POOL)
       madeAt = performance.now()
     },
-    next: () => made[(turn += 1) % POOL]!,
+    next: () => made[(turn += 1) % made.length]!,
   }
+}
+
+function numbers(count: number, next: () => number): number[] {
+  return Array.from({ length: count }, next)
 }
 
 /** Values that are used once each. Missing ones are made on the way, which slows the load down. */

@@ -2,6 +2,7 @@
 import type { Config } from '../src/config.js'
 import { connect } from '../src/database.js'
 import { importSigningKey, signJws, type SigningKey } from '../src/domain/jws.js'
+import { hashSecret } from '../src/domain/secrets.js'
 import { longestLifetimeSeconds } from '../src/domain/signing-key.js'
 import * as tokens from '../src/domain/tokens.js'
 import { findKeys } from '../src/key-store.js'
@@ -9,8 +10,9 @@ import { registrationId } from './derived.js'
 
 export interface Signer {
   /** For registration number `i`. */
-  assertion(i: number): string
   accessToken(i: number): string
+  /** Likewise; put on record, as a registration with a claim token does with the one that it issued. */
+  assertions(numbers: number[]): Promise<string[]>
 }
 
 export async function makeSigner(databaseUrl: string, config: Config): Promise<Signer> {
@@ -20,13 +22,13 @@ export async function makeSigner(databaseUrl: string, config: Config): Promise<S
     if (!found.ok) throw new Error(found.reason)
     const { signing } = found
     if ('reason' in signing) throw new Error(signing.reason)
-    return signer(config, importSigningKey(signing.kid, signing.privateJwk))
+    return signer(databaseUrl, config, importSigningKey(signing.kid, signing.privateJwk))
   } finally {
     await pool.end()
   }
 }
 
-function signer(config: Config, key: SigningKey): Signer {
+function signer(databaseUrl: string, config: Config, key: SigningKey): Signer {
   const registration = (i: number) => ({
     id: registrationId(i),
     generation: 1,
@@ -36,13 +38,23 @@ function signer(config: Config, key: SigningKey): Signer {
     sign_in: null,
   })
   const { ISSUER, RESOURCE, PRE_CLAIM_SCOPES } = config
+  const lifetime = config.ASSERTION_TTL_SECONDS
+  const assertion = (i: number) =>
+    signJws(
+      tokens.ASSERTION_TYP,
+      tokens.assertionClaims(ISSUER, registration(i), lifetime, new Date()),
+      key,
+    )
   return {
-    assertion: (i) =>
-      signJws(
-        tokens.ASSERTION_TYP,
-        tokens.assertionClaims(ISSUER, registration(i), config.ASSERTION_TTL_SECONDS, new Date()),
-        key,
-      ),
+    async assertions(numbers) {
+      const made = numbers.map(assertion)
+      const hashes = made.map((text, i) => ({
+        id: registrationId(numbers[i]!),
+        hash: hashSecret(text).toString('hex'),
+      }))
+      await putOnRecord(databaseUrl, hashes)
+      return made
+    },
     accessToken: (i) =>
       signJws(
         tokens.ACCESS_TOKEN_TYP,
@@ -56,5 +68,19 @@ function signer(config: Config, key: SigningKey): Signer {
         ),
         key,
       ),
+  }
+}
+
+async function putOnRecord(databaseUrl: string, hashes: { id: string; hash: string }[]) {
+  const { pool } = connect(databaseUrl, { max: 1, onLost: () => {} })
+  try {
+    await pool.query(
+      `update registrations set assertion_hash = decode(hash, 'hex')
+       from jsonb_to_recordset($1) as made (id text, hash text)
+       where registrations.id = made.id and claim_token_hash is not null`,
+      [JSON.stringify(hashes)],
+    )
+  } finally {
+    await pool.end()
   }
 }

@@ -123,7 +123,8 @@ test('the claim token of what is not confirmed, is revoked, or was fetched long 
     `insert into registrations (id, registration_type, claim_token_hash, claim_expires_at)
      values ('reg_1', 'anonymous', '', now() + interval '1 hour')`,
   )
-  const use = () => db.transaction().execute((tx) => useClaimToken(tx, 'reg_1', 60_000))
+  const use = () =>
+    db.transaction().execute((tx) => useClaimToken(tx, 'reg_1', Buffer.alloc(32), 60_000))
   t.equal(await use(), 'spent')
   await pool.query(
     `update registrations set claimed_at = now(), user_id = 'user_1', revoked_at = now()`,

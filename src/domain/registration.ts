@@ -5,6 +5,9 @@
 
 export const REGISTRATION_TYPES = ['anonymous', 'service_auth', 'identity_assertion'] as const
 
+/** The generation of a new registration: the column's default. */
+export const FIRST_GENERATION = 1
+
 export interface Registration {
   id: string
   registration_type: (typeof REGISTRATION_TYPES)[number]

@@ -51,7 +51,7 @@ export function newUserCode(): string {
   return randomInt(1_000_000).toString().padStart(6, '0')
 }
 
-/** SHA-256, the form in which secrets of 256 random bits are stored and looked up. */
+/** SHA-256, the form in which secrets too long to be guessed are stored. */
 export function hashSecret(secret: string): Buffer {
   // Via a string: a buffer made by node:crypto gets memory of its own, which takes three times as long.
   return Buffer.from(hash('sha256', secret, 'binary'), 'binary')

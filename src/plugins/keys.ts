@@ -31,12 +31,15 @@ export interface Keys {
    * reason.
    */
   verify<Claims>(token: string, expected: Expected): Promise<Verified<Claims>>
+  /** Like `verify`, but leaves the signature to the caller: see `readJws`. */
+  read<Claims>(token: string, expected: Expected): Promise<Read<Claims>>
   /** Checks the database now. Throws when that fails, or finds keys with which this replica must not serve. */
   check(): Promise<void>
 }
 
 type Expected = Omit<jws.Expected, 'issuer'>
-type Verified<Claims> = { ok: true; claims: Claims } | { ok: false; reason: jws.RefusedReason }
+type Verified<Claims> = { ok: true; claims: Claims } | jws.Refused
+type Read<Claims> = { ok: true; unverified: Claims; isSigned: () => boolean } | jws.Refused
 
 /** However many tokens name unknown keys, they cause one look at the database in this time. */
 const UNKNOWN_KEY_PAUSE_MS = 1_000
@@ -73,9 +76,17 @@ export default fp(
     let looking: Promise<void> | undefined
     const lookOnce = () => (looking ??= look().finally(() => (looking = undefined)))
 
-    function verify<Claims>(token: string, expected: Expected): Verified<Claims> {
+    function readNow<Claims>(token: string, expected: Expected): Read<Claims> {
       const own = { ...expected, issuer: config.ISSUER }
-      return jws.verifyJws(token, publicKeys, own, new Date()) as Verified<Claims>
+      return jws.readJws(token, publicKeys, own, new Date()) as Read<Claims>
+    }
+
+    async function read<Claims>(token: string, expected: Expected): Promise<Read<Claims>> {
+      const known = publicKeys
+      const result = readNow<Claims>(token, expected)
+      if (result.ok || result.reason !== 'unknown_key') return result
+      await lookForUnknown()
+      return publicKeys === known ? result : readNow<Claims>(token, expected)
     }
 
     let asked = Promise.resolve()
@@ -108,12 +119,13 @@ export default fp(
           assertion_expires: isoSeconds(claims.exp),
         }
       },
-      async verify<Claims>(token: string, expected: Expected) {
-        const known = publicKeys
-        const verified = verify<Claims>(token, expected)
-        if (verified.ok || verified.reason !== 'unknown_key') return verified
-        await lookForUnknown()
-        return publicKeys === known ? verified : verify<Claims>(token, expected)
+      read,
+      async verify<Claims>(token: string, expected: Expected): Promise<Verified<Claims>> {
+        const result = await read<Claims>(token, expected)
+        if (!result.ok) return result
+        return result.isSigned()
+          ? { ok: true, claims: result.unverified }
+          : { ok: false, reason: 'wrong_signature' }
       },
       check,
     } satisfies Keys)

@@ -67,17 +67,21 @@ export async function lockByClaimToken(
 }
 
 /**
- * Marks the claim token's first success and ends its polling. `spent`: the grace after the first success is over;
+ * Marks the claim token's first success, ends its polling and puts the assertion on record. `spent`: the grace after the first success is over;
  * `revoked`: the registration is revoked or gone.
  */
 export async function useClaimToken(
   db: DatabaseTransaction,
   id: string,
+  assertionHash: Buffer,
   graceMs: number,
 ): Promise<'used' | 'spent' | 'revoked'> {
   const { numUpdatedRows } = await db
     .updateTable('registrations')
-    .set({ claim_token_used_at: sql`coalesce(claim_token_used_at, now())` })
+    .set({
+      claim_token_used_at: sql`coalesce(claim_token_used_at, now())`,
+      assertion_hash: assertionHash,
+    })
     .where('id', '=', id)
     .where('claimed_at', 'is not', null)
     .where('revoked_at', 'is', null)

@@ -11,8 +11,8 @@ export interface NewRegistration {
   claim_token_hash: Buffer
   claim_window_seconds: number
   created_from: string
-  /** Without one the registration gets an assertion at once. */
-  attempt?: NewAttempt
+  /** Either the first ceremony, or the assertion that the agent gets at once. */
+  first: { attempt: NewAttempt } | { assertion_hash: Buffer }
 }
 
 /**
@@ -22,24 +22,29 @@ export interface NewRegistration {
 export async function insertRegistrations(
   db: Database,
   rows: NewRegistration[],
-): Promise<{ generation: number; claim_expires_at: Date }[]> {
+): Promise<{ claim_expires_at: Date }[]> {
   const registrations = rows.map((row) => ({
     id: row.id,
     registration_type: row.registration_type,
     claim_token_hash: row.claim_token_hash.toString('hex'),
     claim_window_seconds: row.claim_window_seconds,
     created_from: row.created_from,
+    ...('attempt' in row.first ? {} : { assertion_hash: row.first.assertion_hash.toString('hex') }),
   }))
-  const attempts = rows.flatMap(({ id, attempt }) => (attempt ? [{ of: id, attempt }] : []))
+  const attempts = rows.flatMap(({ id, first }) =>
+    'attempt' in first ? [{ of: id, attempt: first.attempt }] : [],
+  )
   const events = rows.flatMap(eventsOf)
-  const { rows: made } = await sql<{ id: string; generation: number; claim_expires_at: Date }>`
+  const { rows: made } = await sql<{ id: string; claim_expires_at: Date }>`
     with made as (
-      insert into registrations (id, registration_type, claim_token_hash, claim_expires_at, created_from)
+      insert into registrations (id, registration_type, claim_token_hash, claim_expires_at, created_from,
+        assertion_hash)
       select id, registration_type, decode(claim_token_hash, 'hex'),
-        now() + make_interval(secs => claim_window_seconds), created_from
+        now() + make_interval(secs => claim_window_seconds), created_from,
+        decode(assertion_hash, 'hex')
       from jsonb_to_recordset(${JSON.stringify(registrations)}) as made (id text, registration_type text,
-        claim_token_hash text, claim_window_seconds float8, created_from inet)
-      returning id, generation, claim_expires_at
+        claim_token_hash text, claim_window_seconds float8, created_from inet, assertion_hash text)
+      returning id, claim_expires_at
     ), started as (${attemptInsert(attempts)}), told as (${auditInsert(events)})
     select * from made`.execute(db)
   announceAudit(db, events)
@@ -47,10 +52,12 @@ export async function insertRegistrations(
   return inOrder(made, 'id', ids).map((row) => row!)
 }
 
-function eventsOf({ id, registration_type, created_from, attempt }: NewRegistration): AuditEntry[] {
+function eventsOf({ id, registration_type, created_from, first }: NewRegistration): AuditEntry[] {
   const of = { registration_id: id, address: created_from }
   return [
     { event: 'registration.created', ...of, details: { registration_type } },
-    ...(attempt ? attemptEvents(id, attempt) : [{ event: 'assertion.issued' as const, ...of }]),
+    ...('attempt' in first
+      ? attemptEvents(id, first.attempt)
+      : [{ event: 'assertion.issued' as const, ...of }]),
   ]
 }

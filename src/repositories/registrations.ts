@@ -36,6 +36,13 @@ export function lastSignIn(issuers: string[]): RawBuilder<Account | null> {
     order by used.last_seen_at desc, used.issuer, used.subject limit 1)`
 }
 
+export interface ExchangeState extends Registration {
+  sign_in: Account | null
+  /** Of the assertion issued last, if it is on record. */
+  assertion_hash: Buffer | null
+  now: Date
+}
+
 /**
  * The registrations in the order of `ids`, with the user's verified email and last account at one of these issuers, and
  * the database's clock. Fails when the database takes no writes, since what follows from the answer may be written
@@ -45,7 +52,7 @@ export async function findRegistrations(
   db: Database,
   ids: string[],
   signInIssuers: string[],
-): Promise<((Registration & { sign_in: Account | null; now: Date }) | undefined)[]> {
+): Promise<(ExchangeState | undefined)[]> {
   const rows = await db
     .selectFrom('registrations')
     .leftJoin('users', 'users.id', 'registrations.user_id')
@@ -56,6 +63,7 @@ export async function findRegistrations(
       issuerActive.as('issuer_active'),
       lastSignIn(signInIssuers).as('sign_in'),
       'users.email',
+      'registrations.assertion_hash',
       dbNow.as('now'),
     ])
     .execute()

@@ -74,6 +74,7 @@ export interface Tables {
     audience: string | null
     scopes: string[] | null
     set_aside_at: OptionalTime
+    assertion_hash: Buffer | null
   }
   claim_attempts: {
     id: string

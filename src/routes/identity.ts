@@ -3,7 +3,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply } from 'fastify'
 import { hinted } from '../domain/ceremony.js'
 import { classifyLoginHint } from '../domain/login-hint.js'
-import { REGISTRATION_TYPES, type Registration } from '../domain/registration.js'
+import { FIRST_GENERATION, REGISTRATION_TYPES, type Registration } from '../domain/registration.js'
 import { grantableScopes } from '../domain/scope.js'
 import { hashSecret, newSecret, newSortedId } from '../domain/secrets.js'
 import { interactionRequired, invalidLoginHint, notEnabled, OAuthError } from '../errors.js'
@@ -24,6 +24,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { config, db, keys, ceremonies } = app
   const allScopes = Object.keys(config.SCOPES)
   const insert = app.batched((rows: NewRegistration[]) => insertRegistrations(db, rows))
+  const insertWithAssertion = app.batched(insertWithAssertions)
   const switchedOff = REGISTRATION_TYPES.filter((type) => !config.IDENTITY_TYPES.includes(type))
 
   app.post(
@@ -55,12 +56,30 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
 
   async function registerAnonymous(address: string) {
     const { row, claim_token } = newRegistration('anonymous', address)
-    const { generation, claim_expires_at } = await insert(row)
+    const { claim_expires_at, assertion } = await insertWithAssertion(row)
     return {
       ...pendingAnswer(row, claim_token, claim_expires_at, allScopes),
-      ...keys.identityAssertion({ id: row.id, generation, email: null, claimed_at: null }),
+      ...assertion,
       pre_claim_scopes: config.PRE_CLAIM_SCOPES,
     }
+  }
+
+  /** Signs for the whole batch in a row: between other work a signature takes half as long again. */
+  async function insertWithAssertions(rows: Omit<NewRegistration, 'first'>[]) {
+    const assertions = rows.map(({ id }) =>
+      keys.identityAssertion({ id, generation: FIRST_GENERATION, email: null, claimed_at: null }),
+    )
+    const inserted = await insertRegistrations(
+      db,
+      rows.map((row, i) => ({
+        ...row,
+        first: { assertion_hash: hashSecret(assertions[i]!.identity_assertion) },
+      })),
+    )
+    return inserted.map(({ claim_expires_at }, i) => ({
+      claim_expires_at,
+      assertion: assertions[i]!,
+    }))
   }
 
   /** Does not look up whether the address has an account: either way the answer is the same, in the same time. */
@@ -74,7 +93,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     await ceremonies.count(claimant, reply, db)
     const { row, claim_token } = newRegistration('service_auth', address)
     const ceremony = ceremonies.mint(claimant, address)
-    const { claim_expires_at } = await insert({ ...row, attempt: ceremony.attempt })
+    const { claim_expires_at } = await insert({ ...row, first: { attempt: ceremony.attempt } })
     return {
       ...pendingAnswer(row, claim_token, claim_expires_at, allScopes),
       claim: ceremony.block,

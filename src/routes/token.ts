@@ -6,7 +6,7 @@ import { CLAIM_TOKEN_GRACE_MS, decidePoll, type PollReason } from '../domain/cla
 import { CLAIM_GRANT, JWT_BEARER_GRANT } from '../domain/metadata.js'
 import { isAlive, type Registration } from '../domain/registration.js'
 import { grantableScopes, narrowScope } from '../domain/scope.js'
-import { hashSecret } from '../domain/secrets.js'
+import { hashSecret, secretsEqual } from '../domain/secrets.js'
 import { tokenSubjectIssuers, type Account } from '../domain/token-person.js'
 import * as tokens from '../domain/tokens.js'
 import {
@@ -78,15 +78,19 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   /** The grant of RFC 7523 §2.1, for our own assertions only. */
   async function exchangeAssertion(parameters: Parameters, address: string) {
     if (!parameters.assertion) throw invalidRequest('assertion is required.')
-    const verified = await keys.verify<tokens.AssertionClaims>(parameters.assertion, {
+    const read = await keys.read<tokens.AssertionClaims>(parameters.assertion, {
       typ: tokens.ASSERTION_TYP,
       audience: config.ISSUER,
       maxAgeSeconds: config.ASSERTION_TTL_SECONDS,
       clockToleranceSeconds: config.CLOCK_SKEW_SECONDS,
     })
-    if (!verified.ok) throw invalidGrant(verified.reason)
-    const { sub, generation } = verified.claims
+    if (!read.ok) throw invalidGrant(read.reason)
+    const { sub, generation } = read.unverified
     const registration = await find(sub)
+    // On record, byte for byte, is only what we signed.
+    const recorded = registration?.assertion_hash
+    const onRecord = recorded && secretsEqual(recorded, hashSecret(parameters.assertion))
+    if (!onRecord && !read.isSigned()) throw invalidGrant('wrong_signature')
     if (!registration) throw invalidGrant('unknown_registration')
     // Before a person has confirmed, nothing depends on the provider's word.
     if (registration.claimed_at && !registration.issuer_active)
@@ -101,12 +105,12 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   /** The profile's claim grant. Errors as in the table of PROTOCOL §8. */
   async function pollClaim(parameters: Parameters, reply: FastifyReply) {
     if (!parameters.claim_token) throw invalidRequest('claim_token is required.')
-    const hash = hashSecret(parameters.claim_token)
-    const poll = await recordPoll(hash)
+    const claimTokenHash = hashSecret(parameters.claim_token)
+    const poll = await recordPoll(claimTokenHash)
     if (poll === 'slow_down') return refused(oauthBody, reply, SLOW_DOWN)
     if (poll === 'pending') return refused(oauthBody, reply, PENDING)
     const { address } = reply.request
-    const state = poll === 'other' && (await findByClaimToken(db, hash, subjectIssuers))
+    const state = poll === 'other' && (await findByClaimToken(db, claimTokenHash, subjectIssuers))
     if (!state) {
       await reply.limit('unknown_claim_tokens_per_ip')
       throw badRequest('expired_token', 'This claim token is not valid any more.', 'unknown')
@@ -116,8 +120,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const decision = decidePoll(registration, attempt, config.USER_CODE_MAX_TRIES, now)
     if (!decision.ok) throw refusalFor(POLL_REFUSALS, decision.reason)
     const token = accessToken(registration, parameters)
+    const assertion = keys.identityAssertion(registration)
+    const assertionHash = hashSecret(assertion.identity_assertion)
     await app.transaction(async (tx) => {
-      const used = await useClaimToken(tx, registration.id, CLAIM_TOKEN_GRACE_MS)
+      const used = await useClaimToken(tx, registration.id, assertionHash, CLAIM_TOKEN_GRACE_MS)
       if (used !== 'used') throw refusalFor(POLL_REFUSALS, used)
       await recordAudit(
         tx,
@@ -125,7 +131,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         tokenIssued(token.claims, address),
       )
     })
-    return { ...tokenAnswer(token), ...keys.identityAssertion(registration) }
+    return { ...tokenAnswer(token), ...assertion }
   }
 
   /**
