@@ -3,7 +3,7 @@ import fp from 'fastify-plugin'
 import { hinted, pinned, type Claimant } from '../domain/ceremony.js'
 import * as idJags from '../domain/id-jag.js'
 import type { Issuer } from '../domain/issuer.js'
-import { parseJwt, type Jwt } from '../domain/jwt.js'
+import { parseJwt } from '../domain/jwt.js'
 import { newId } from '../domain/secrets.js'
 import { badRequest, invalidRequest, OAuthError, providerAway, refusalFor } from '../errors.js'
 import { recordAudit } from '../repositories/audit-events.js'
@@ -35,7 +35,8 @@ declare module 'fastify' {
 
 export interface VerifiedIdJag extends idJags.IdJag {
   issuer: Issuer
-  jwt: Jwt
+  /** If it is refused for what it lacks, then only once it is spent. */
+  person: ReturnType<typeof idJags.checkVouched>
 }
 
 /** The user that the assertion is clearly for, or who has to confirm, or why it is refused. */
@@ -86,6 +87,7 @@ export default fp(
       skewSeconds: config.CLOCK_SKEW_SECONDS,
     }
     const maxAge = config.ID_JAG_MAX_AUTH_AGE_SECONDS
+    const freshness = { maxAuthAgeSeconds: maxAge, skewSeconds: config.CLOCK_SKEW_SECONDS }
 
     app.decorate('verifyIdJag', async (assertion, reply) => {
       const jwt = parseJwt(assertion)
@@ -101,7 +103,8 @@ export default fp(
       // Not earlier: the quota is everybody's, and anybody can write a trusted issuer's name into an unsigned
       // assertion.
       await reply.limit('identity_assertion')
-      return { ...checked.idJag, issuer, jwt }
+      const person = idJags.checkVouched(jwt, issuer, freshness, new Date())
+      return { ...checked.idJag, issuer, person }
     })
 
     app.decorate('spendIdJag', async (tx, { issuer: { issuer }, subject, jti, exp }) => {
@@ -110,16 +113,10 @@ export default fp(
     })
 
     app.decorate('resolveIdJag', async (tx, verified, address): Promise<Resolution> => {
-      const { jwt, subject } = verified
+      const { person, subject } = verified
       const { issuer } = verified.issuer
-      const checked = idJags.checkVouched(
-        jwt,
-        verified.issuer,
-        { maxAuthAgeSeconds: maxAge, skewSeconds: config.CLOCK_SKEW_SECONDS },
-        new Date(),
-      )
-      if (!checked.ok) return vouchedRefusal(checked.reason)
-      const { vouched } = checked
+      if (!person.ok) return vouchedRefusal(person.reason)
+      const { vouched } = person
       const delegation = await findDelegation(tx, { issuer, subject })
       if (delegation && !delegation.set_aside_at)
         return { kind: 'clean', user_id: delegation.user_id }

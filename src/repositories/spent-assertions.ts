@@ -7,7 +7,7 @@ import type { AssertionKind, DatabaseTransaction } from './tables.js'
  * Rows are kept beyond the moment when the last replica refuses the token as expired: CLOCK_SKEW_SECONDS is at most
  * 300, and a replica's clock may be that much, and a second, behind the database's.
  */
-const MARGIN_SECONDS = 900
+export const MARGIN_SECONDS = 900
 
 /**
  * Locks the subject as `lockSubject` does, and marks its assertion or event as used; true the first time. Belongs in

@@ -3,10 +3,12 @@
  */
 import { sql } from 'kysely'
 import type { Registration } from '../domain/registration.js'
-import { recordAudit, type AuditEntry } from './audit-events.js'
+import { announceAudit, recordAudit, type AuditEntry } from './audit-events.js'
 import { supersedeAttempt } from './claim-attempts.js'
-import type { Subject } from './delegations.js'
-import type { DatabaseTransaction } from './tables.js'
+import { subjectKey, type Subject } from './delegations.js'
+import { inOrder } from './in-order.js'
+import { MARGIN_SECONDS } from './spent-assertions.js'
+import type { Database, DatabaseTransaction } from './tables.js'
 import { dbNow, secondsFromNow } from './time.js'
 
 interface NewRow extends Subject {
@@ -49,6 +51,74 @@ export async function findSubjectRegistration(
   return row?.id
 }
 
+export interface Presented extends Subject {
+  audience: string
+  scopes: string[] | null
+  jti: string
+  /** In seconds since the epoch. */
+  exp: number
+  /** The network address of the agent. */
+  address: string
+}
+
+/**
+ * Accepts, in one statement, assertions that find everything as they would make it: the subject stands for a user, and
+ * its registration is that user's, with the same scopes. Spends them, notes that the subjects were seen, and audits the
+ * assertions that are issued for them. Undefined for any other, and for one whose subject is locked: it leaves no
+ * trace, and has to be spent and resolved in a transaction. Answers in the order of `presented`.
+ */
+export async function acceptSettled(
+  db: Database,
+  presented: Presented[],
+): Promise<(Bound | undefined)[]> {
+  const asked = presented.map((assertion, place) => ({ ...assertion, place }))
+  const { rows } = await sql<Bound & { place: number; user_id: string; address: string }>`
+    with asked as materialized (
+      select *, pg_try_advisory_xact_lock(${subjectKey(sql.ref('issuer'), sql.ref('subject'))}) as locked
+      from jsonb_to_recordset(${JSON.stringify(asked)}) as presented (place int, issuer text, subject text,
+        audience text, scopes text[], jti text, exp float8, address inet)
+    ), settled as materialized (
+      select distinct on (asked.issuer, asked.jti) asked.*, users.email, users.id as user_id,
+        registrations.id, registrations.generation, registrations.claimed_at
+      from asked
+        join delegations using (issuer, subject)
+        join registrations using (issuer, subject, audience, user_id)
+        join users on users.id = user_id
+      where asked.locked and delegations.set_aside_at is null and registrations.set_aside_at is null
+        and registrations.revoked_at is null and registrations.claimed_at is not null
+        and registrations.scopes is not distinct from asked.scopes
+      order by asked.issuer, asked.jti, asked.place
+    ), spent as (
+      insert into spent_assertions (issuer, kind, jti, expires_at)
+      select issuer, 'id-jag', jti, to_timestamp(exp + ${MARGIN_SECONDS}) from settled
+      on conflict (issuer, kind, jti) do nothing returning issuer, jti
+    ), accepted as materialized (
+      select settled.* from settled join spent using (issuer, jti)
+    ), seen as (
+      update delegations set last_seen_at = now() from accepted
+      where delegations.issuer = accepted.issuer and delegations.subject = accepted.subject
+    ), told as (
+      insert into audit_events (event, registration_id, user_id, address)
+      select 'assertion.issued', id, user_id, address from accepted order by place
+    )
+    select place, id, generation, claimed_at, scopes, email, user_id, address from accepted`.execute(
+    db,
+  )
+  announceAudit(db, rows.map(issued))
+  return inOrder(
+    rows,
+    'place',
+    asked.map(({ place }) => place),
+  )
+}
+
+const issued = (of: { id: string; user_id: string; address: string }): AuditEntry => ({
+  event: 'assertion.issued',
+  registration_id: of.id,
+  user_id: of.user_id,
+  address: of.address,
+})
+
 /**
  * A clean match: binds the registration to the user at once, and makes it if there is none. One that waited for a
  * step-up, or was another user's, is bound anew: nothing minted before counts, nor does the claim token of a step-up
@@ -58,26 +128,12 @@ export async function bindSubject(
   db: DatabaseTransaction,
   row: NewRow & { user_id: string },
 ): Promise<Bound> {
-  // Most assertions find the registration just as they would make it, and a write is the most expensive part of them.
-  const settled = await selectCurrent(db, row)
-    .where('claimed_at', 'is not', null)
-    .where('set_aside_at', 'is', null)
-    .where('user_id', '=', row.user_id)
-    .where(sql<boolean>`scopes is not distinct from ${row.scopes}`)
-    .select(BOUND)
-    .executeTakeFirst()
-  const { created, bound, ...registration } = settled
-    ? { created: false, bound: false, ...settled }
-    : await putBound(db, row)
-  const { id: registration_id } = registration
-  if (bound && !created) await supersedeAttempt(db, registration_id)
+  const { created, bound, ...registration } = await putBound(db, row)
+  const { id } = registration
+  if (bound && !created) await supersedeAttempt(db, id)
   const { user_id, created_from: address } = row
-  await recordAudit(db, ...(created ? [{ ...creation(registration_id, row), user_id }] : []), {
-    event: 'assertion.issued',
-    registration_id,
-    user_id,
-    address,
-  })
+  const events = created ? [{ ...creation(id, row), user_id }] : []
+  await recordAudit(db, ...events, issued({ id, user_id, address }))
   return registration
 }
 
