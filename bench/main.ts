@@ -2,6 +2,7 @@
 import { existsSync, chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { cpus, tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
+import { LIMIT_NAMES } from '../src/domain/limits.js'
 import { testProvider } from '../test/fixtures/provider.js'
 import { stolen } from './accounting.js'
 import { openCluster } from './cluster.js'
@@ -63,9 +64,17 @@ async function deploy(life: Scope, chosen: Options): Promise<Deployment> {
     postgresUrl,
     cores,
     replicas: chosen.replicas,
-    env: chosen.logLevel === undefined ? {} : { LOG_LEVEL: chosen.logLevel },
+    env: settings(chosen),
     profile: chosen.profile && resolve(chosen.profile),
     provider: await testProvider(life),
+  }
+}
+
+function settings({ logLevel, rateLimits }: Options): Record<string, string> {
+  const millions = Object.fromEntries(LIMIT_NAMES.map((name) => [name, 1_000_000]))
+  return {
+    ...(logLevel === undefined ? {} : { LOG_LEVEL: logLevel }),
+    ...(rateLimits ? { RATE_LIMITS: JSON.stringify(millions) } : {}),
   }
 }
 

@@ -16,6 +16,7 @@ export interface Options {
   baseline: string | undefined
   against: URL | undefined
   againstPid: number | undefined
+  rateLimits: boolean
   logLevel: string | undefined
   profile: string | undefined
   out: string
@@ -36,6 +37,7 @@ export const HELP = `npm run bench [-- OPTIONS]: what requests cost on this mach
   --baseline DIR      another checkout of this project, built, measured by turns with this one on its own data
   --soak MINUTES      all scenarios at once for so long, and how memory grows; instead of the table
   --start             from process start to ready; instead of the table
+  --rate-limits       counted as in production, but a million an hour of each
   --log-level LEVEL   of the server (its default)
   --profile DIR       the server writes a CPU profile there when it stops
   --out FILE          all figures as JSON (dist/bench.json)
@@ -61,6 +63,7 @@ export function readOptions(args: string[]): Options | undefined {
       baseline: { type: 'string' },
       soak: { type: 'string', default: '0' },
       start: { type: 'boolean', default: false },
+      'rate-limits': { type: 'boolean', default: false },
       'log-level': { type: 'string' },
       profile: { type: 'string' },
       out: { type: 'string', default: 'dist/bench.json' },
@@ -85,6 +88,7 @@ export function readOptions(args: string[]): Options | undefined {
         ? undefined
         : whole('against-pid', values['against-pid'], 1, 2 ** 22),
     baseline: values.baseline,
+    rateLimits: values['rate-limits'],
     logLevel: values['log-level'],
     profile: values.profile,
     out: values.out,

@@ -2,7 +2,7 @@
 import { Type, type Static, type TSchema } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import { crossFaults, inWords, isLocal, parseUrl } from './config-faults.js'
-import { LIMITS, NO_LIMITS, type LimitName, type Limits } from './domain/limits.js'
+import { LIMIT_NAMES, LIMITS, NO_LIMITS, type Limits } from './domain/limits.js'
 import { REGISTRATION_TYPES } from './domain/registration.js'
 
 /** RFC 6749 §3.3 scope-token. */
@@ -24,7 +24,6 @@ const OidcProvider = Type.Object(
 export type OidcProvider = Static<typeof OidcProvider>
 
 const perHour = Type.Optional(Type.Integer({ minimum: 0, maximum: 1_000_000 }))
-const LIMIT_NAMES = Object.keys(LIMITS) as LimitName[]
 
 const oneOf = <T extends string>(...names: T[]) => Type.Union(names.map((n) => Type.Literal(n)))
 

@@ -26,10 +26,11 @@ export const LIMITS = {
 }
 
 export type LimitName = keyof typeof LIMITS
+export const LIMIT_NAMES = Object.keys(LIMITS) as LimitName[]
 /** Quotas per hour; 0 means no limit. */
 export type Limits = Record<LimitName, number>
 
-export const NO_LIMITS = Object.fromEntries(Object.keys(LIMITS).map((name) => [name, 0])) as Limits
+export const NO_LIMITS = Object.fromEntries(LIMIT_NAMES.map((name) => [name, 0])) as Limits
 
 export const HOUR_SECONDS = 3600
 const DAY_SECONDS = 86_400

@@ -1,7 +1,7 @@
 /** Rate limits per hour, counted in Postgres for all replicas together (HTTP-01, HTTP-02, RFC 6585 §4). */
 import type { FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
-import { HOUR_SECONDS, policyOf, rateLimitHeaders } from '../domain/limits.js'
+import { HOUR_SECONDS, LIMIT_NAMES, policyOf, rateLimitHeaders } from '../domain/limits.js'
 import type { LimitName, Standing } from '../domain/limits.js'
 import { countedNetwork } from '../domain/network.js'
 import { isDatabaseAway } from '../database-away.js'
@@ -39,25 +39,42 @@ export default fp(
     /** The replies to requests that have waited for the counts in vain, and do not wait again. */
     const uncounted = new WeakSet<FastifyReply>()
 
+    const { config, db } = app
+    const limit = (name: LimitName) => ({ name, quota: config.rateLimits[name] })
+    // Otherwise those who come at the same moment would wait for each other: one row counts for all.
+    const take = batchedByName(takeFromLimit)
+    const look = batchedByName(lookAtLimit)
+
+    function batchedByName(ask: typeof takeFromLimit) {
+      const entries = LIMIT_NAMES.map((name) => [
+        name,
+        app.batched((keys: string[]) => ask(db, limit(name), keys)),
+      ])
+      return Object.fromEntries(entries) as Record<LimitName, (key: string) => Promise<Standing>>
+    }
+
     app.decorateReply('limit', async function (this: FastifyReply, name, of) {
-      await hold(this, name, of?.key, (counted) => takeFromLimit(of?.db ?? app.db, counted))
+      const within = of && of.db !== db ? of.db : undefined
+      await hold(this, name, of?.key, async (key) =>
+        within ? (await takeFromLimit(within, limit(name), [key]))[0]! : take[name](key),
+      )
     })
     app.decorateReply('requireBudget', async function (this: FastifyReply, name) {
-      await hold(this, name, undefined, (counted) => lookAtLimit(app.db, counted))
+      await hold(this, name, undefined, look[name])
     })
 
     async function hold(
       reply: FastifyReply,
       name: LimitName,
       given: string | undefined,
-      look: (counted: Parameters<typeof takeFromLimit>[1]) => Promise<Standing>,
+      ask: (key: string) => Promise<Standing>,
     ): Promise<void> {
-      const quota = app.config.rateLimits[name]
+      const { quota } = limit(name)
       const open = FAIL_OPEN.has(name)
       if (quota === 0 || (open && uncounted.has(reply))) return
       const own = name.endsWith('_per_ip')
       const key = own ? countedNetwork(reply.request.address) : (given ?? '')
-      const standing = await look({ name, key, quota }).catch((error: unknown) => {
+      const standing = await ask(key).catch((error: unknown) => {
         if (!open || !isDatabaseAway(error)) throw error
         uncounted.add(reply)
         reply.request.log.warn({ err: error, limit: name }, 'could not count, and let it pass')

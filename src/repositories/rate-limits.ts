@@ -4,6 +4,7 @@
  */
 import { sql } from 'kysely'
 import type { LimitName, Standing } from '../domain/limits.js'
+import { inOrder } from './in-order.js'
 import type { Database } from './tables.js'
 
 /**
@@ -12,52 +13,64 @@ import type { Database } from './tables.js'
  */
 const inForce = sql<boolean>`(counted.started_at > now() - interval '1 hour'
   and counted.started_at < now() + interval '1 minute')`
-const seconds = sql<number>`least(ceil(extract(epoch from started_at - now()) + 3600), 3600)::int`
+const secondsLeft = sql<number>`least(ceil(extract(epoch from started_at - now()) + 3600), 3600)::int`
 
-interface Counted {
+interface Limit {
   name: LimitName
-  key: string
   /** At least 1. */
   quota: number
 }
 
 /**
- * Counts one more unless the quota is used up. One statement, so that of simultaneous callers, on whatever replicas, no
- * more than the quota pass. A refusal writes nothing, so that a flood leaves nothing to clean up.
+ * Counts one more for each key, as often as it is given, unless its quota is used up. One statement, so that of
+ * simultaneous callers, on whatever replicas, no more than the quota pass. Once it is used up nothing is written, so
+ * that a flood leaves nothing to clean up; the count may stand above the quota by those that were refused in the
+ * statement that used it up. Answers in the order of `keys`.
  */
 export async function takeFromLimit(
   db: Database,
-  { name, key, quota }: Counted,
-): Promise<Standing> {
+  { name, quota }: Limit,
+  keys: string[],
+): Promise<Standing[]> {
   // A count that refuses but is not visible here began at this very moment: then a full hour is left.
-  const { rows } = await sql<Standing>`
-    with taken as (
-      insert into rate_limits as counted (name, key, count, started_at) values (${name}, ${key}, 1, now())
+  const { rows } = await sql<{ key: string; left: number; seconds: number }>`
+    with asked as (
+      select key, count(*)::int as wanted from unnest(${keys}::text[]) as asked (key) group by key
+    ), taken as (
+      insert into rate_limits as counted (name, key, count, started_at)
+      select ${name}, key, wanted, now() from asked order by key
       on conflict (name, key) do update set
-        count = case when ${inForce} then counted.count + 1 else 1 end,
-        started_at = case when ${inForce} then counted.started_at else now() end
+        count = case when ${inForce} then counted.count else 0 end + excluded.count,
+        started_at = case when ${inForce} then counted.started_at else excluded.started_at end
       where not ${inForce} or counted.count < ${quota}
-      returning count, started_at
+      returning key, count, started_at
     )
-    select exists (select from taken) as ok,
-      coalesce((select ${quota} - count from taken), 0) as remaining,
-      coalesce((select ${seconds} from taken), (
-        select ${seconds} from rate_limits as counted where name = ${name} and key = ${key} and ${inForce}
-      ), 3600) as seconds`.execute(db)
-  return rows[0]!
+    select asked.key, coalesce(${quota} - taken.count + asked.wanted, 0) as left,
+      case when taken.key is not null then ${secondsLeft} else coalesce((
+        select ${secondsLeft} from rate_limits as counted where name = ${name} and counted.key = asked.key and ${inForce}
+      ), 3600) end as seconds
+    from asked left join taken using (key)`.execute(db)
+  const found = new Map(rows.map((row) => [row.key, row]))
+  return keys.map((key) => {
+    const counted = found.get(key)!
+    counted.left -= 1
+    const { left, seconds } = counted
+    return { ok: left >= 0, remaining: Math.max(left, 0), seconds }
+  })
 }
 
-/** What `takeFromLimit` would find, without counting: `ok` while anything is left. */
-export async function lookAtLimit(db: Database, { name, key, quota }: Counted): Promise<Standing> {
-  const { rows } = await sql<Standing>`
-    with counted as (
-      select greatest(${quota} - count, 0) as remaining, ${seconds} as seconds
-      from rate_limits as counted where name = ${name} and key = ${key} and ${inForce}
-    )
-    select remaining > 0 as ok, remaining, seconds
-    from (
-      select coalesce((select remaining from counted), ${quota}) as remaining,
-        coalesce((select seconds from counted), 3600) as seconds
-    ) as standing`.execute(db)
-  return rows[0]!
+/** What `takeFromLimit` would find for one of each key, without counting: `ok` while anything is left. */
+export async function lookAtLimit(
+  db: Database,
+  { name, quota }: Limit,
+  keys: string[],
+): Promise<Standing[]> {
+  const { rows } = await sql<Standing & { key: string }>`
+    select asked.key, coalesce(count < ${quota}, true) as ok,
+      greatest(${quota} - coalesce(count, 0), 0) as remaining, coalesce(${secondsLeft}, 3600) as seconds
+    from unnest(${keys}::text[]) as asked (key)
+      left join rate_limits as counted on name = ${name} and counted.key = asked.key and ${inForce}`.execute(
+    db,
+  )
+  return inOrder(rows, 'key', keys).map((row) => row!)
 }
