@@ -260,7 +260,7 @@ test('the embedded database: none is made, one that is there is looked at, runni
   t.match(await registrar('migrate', 'down'), { code: 0 })
   t.match((await examined(t, env)).migrations, {
     status: 'warning',
-    found: /^the database lacks 0009_/,
+    found: /^the database lacks 0010_/,
     fix: /^start the server/,
   })
 })
