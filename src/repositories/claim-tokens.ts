@@ -67,8 +67,8 @@ export async function lockByClaimToken(
 }
 
 /**
- * Marks the claim token's first success, ends its polling and puts the assertion on record. `spent`: the grace after the first success is over;
- * `revoked`: the registration is revoked or gone.
+ * Marks the claim token's first success, ends its polling and puts the assertion on record. `spent`: the grace after
+ * the first success is over; `revoked`: the registration is revoked or gone.
  */
 export async function useClaimToken(
   db: DatabaseTransaction,

@@ -7,7 +7,7 @@ import { announceAudit, recordAudit, type AuditEntry } from './audit-events.js'
 import { supersedeAttempt } from './claim-attempts.js'
 import { subjectKey, type Subject } from './delegations.js'
 import { inOrder } from './in-order.js'
-import { MARGIN_SECONDS } from './spent-assertions.js'
+import { keptUntil } from './spent-assertions.js'
 import type { Database, DatabaseTransaction } from './tables.js'
 import { dbNow, secondsFromNow } from './time.js'
 
@@ -21,33 +21,19 @@ interface NewRow extends Subject {
 /** What the answer to the agent is made of. */
 export type Bound = Pick<Registration, 'id' | 'generation' | 'claimed_at' | 'scopes' | 'email'>
 
-const BOUND = [
-  'id',
-  'generation',
-  'claimed_at',
-  'scopes',
-  sql<string | null>`(select email from users where users.id = registrations.user_id)`.as('email'),
-] as const
-
-/** The current registration, pending or bound. */
-function selectCurrent(
+/** The id of the current registration, pending or bound. */
+export async function findSubjectRegistration(
   db: DatabaseTransaction,
   { issuer, subject, audience }: Subject & { audience: string },
-) {
-  return db
+): Promise<string | undefined> {
+  const row = await db
     .selectFrom('registrations')
     .where('issuer', '=', issuer)
     .where('subject', '=', subject)
     .where('audience', '=', audience)
     .where('revoked_at', 'is', null)
-}
-
-/** The id of the current registration, pending or bound. */
-export async function findSubjectRegistration(
-  db: DatabaseTransaction,
-  subject: Subject & { audience: string },
-): Promise<string | undefined> {
-  const row = await selectCurrent(db, subject).select('id').executeTakeFirst()
+    .select('id')
+    .executeTakeFirst()
   return row?.id
 }
 
@@ -90,7 +76,7 @@ export async function acceptSettled(
       order by asked.issuer, asked.jti, asked.place
     ), spent as (
       insert into spent_assertions (issuer, kind, jti, expires_at)
-      select issuer, 'id-jag', jti, to_timestamp(exp + ${MARGIN_SECONDS}) from settled
+      select issuer, 'id-jag', jti, ${keptUntil(sql.ref('exp'))} from settled
       on conflict (issuer, kind, jti) do nothing returning issuer, jti
     ), accepted as materialized (
       select settled.* from settled join spent using (issuer, jti)
@@ -158,7 +144,13 @@ function putBound(db: DatabaseTransaction, row: NewRow & { user_id: string }) {
         }),
     )
     .returning([
-      ...BOUND,
+      'id',
+      'generation',
+      'claimed_at',
+      'scopes',
+      sql<string | null>`(select email from users where users.id = registrations.user_id)`.as(
+        'email',
+      ),
       sql<boolean>`xmax = 0`.as('created'),
       sql<boolean>`claimed_at = now()`.as('bound'),
     ])
