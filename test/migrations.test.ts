@@ -1,5 +1,5 @@
 /** Migrations: up, down, at once, interrupted, and on tables that are full. */
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -157,6 +157,12 @@ test('one that waits for another says so, and fails when its connection is lost'
   await pool.query('select pg_terminate_backend($1)', [sleeper])
   await slow
   t.match(lines, [/waiting for it/, /^Lost the database connection/])
+})
+
+test('the changelog names the last migration', async (t) => {
+  const last = (await migrationNames()).at(-1)!.slice(0, 4)
+  const [unreleased] = (await readFile('CHANGELOG.md', 'utf8')).split(/^## \[\d/m)
+  t.match(unreleased, `migrations 0001 to ${last}`)
 })
 
 async function migrationNames(): Promise<string[]> {
