@@ -1,14 +1,15 @@
 /** Compares this server with others that were measured by turns with it. */
-import { printTable, summaryOf, times, type Series } from './report.js'
+import { printTable, quotient, times, type Series } from './report.js'
+import type { Summary } from './statistics.js'
 
 interface Compared {
   scenario: Series['scenario']
   target: string
   other: string
   /** Our requests per second divided by the other's; undefined when the other cannot do the scenario. */
-  rate: number | undefined
+  rate: Summary | undefined
   /** Our CPU per request divided by the other's, of the server alone. */
-  cpu: number | undefined
+  cpu: Summary | undefined
 }
 
 /** Compares servers that have the same number of rows. */
@@ -24,12 +25,8 @@ export function compare(all: Series[], isOther: (target: string) => boolean): Co
       )
       return rivals.map((other) => {
         const theirs = all.find((series) => series.scenario === scenario && series.target === other)
-        const [a, b] = [summaryOf(ours), theirs && summaryOf(theirs)]
-        const factor = (member: 'requests_per_second' | 'server_us') => {
-          const base = b?.[member]?.median
-          return base === undefined || base === 0 ? undefined : a[member]!.median / base
-        }
-        const [rate, cpu] = [factor('requests_per_second'), factor('server_us')]
+        const rate = theirs && quotient(ours, theirs, 'requests_per_second')
+        const cpu = theirs && quotient(ours, theirs, 'server_us')
         return { scenario, target, other, rate, cpu }
       })
     })

@@ -1,7 +1,7 @@
 /** The tables that people read. */
 import type { Sample } from './measure.js'
 import type { Scenario } from './scenarios.js'
-import { summarizeAll, type Summary } from './statistics.js'
+import { summarize, summarizeAll, type Summary } from './statistics.js'
 
 /** All measurements of one scenario at one server. */
 export interface Series {
@@ -33,8 +33,19 @@ export const range = (summary: Summary | undefined, digits = 0) =>
     ? '-'
     : `${number(summary.median, digits)} (${number(summary.min, digits)}-${number(summary.max, digits)})`
 
-export const times = (factor: number | undefined) =>
-  factor === undefined ? '-' : `${factor.toFixed(2)}x`
+/** How many times as much as at `base` in the same round: one round differs from another by more than that. */
+export function quotient(of: Series, base: Series, member: keyof Sample): Summary | undefined {
+  const quotients = of.samples.flatMap((sample, round) => {
+    const [value, one] = [sample[member], base.samples[round]![member]]
+    return value === undefined || one === undefined || one === 0 ? [] : [value / one]
+  })
+  return quotients.length === 0 ? undefined : summarize(quotients)
+}
+
+export const times = (factor: Summary | undefined) =>
+  factor === undefined
+    ? '-'
+    : `${factor.median.toFixed(2)}x (${factor.min.toFixed(2)}-${factor.max.toFixed(2)})`
 
 /** Prints columns as wide as they need to be; the first two are aligned to the left. */
 export function printTable(heads: string[], lines: string[][]): void {
@@ -86,7 +97,9 @@ export function printGrowth(all: Series[]): void {
     times(line.postgres),
   ])
   if (lines.length === 0) return
-  console.log('\nGrowth of CPU per request, from the smallest store\n')
+  console.log(
+    '\nGrowth of CPU per request, from the smallest store; median (lowest-highest) of the rounds\n',
+  )
   printTable(['scenario', 'server', 'server CPU', 'Postgres CPU'], lines)
 }
 
@@ -94,11 +107,9 @@ export function growth(all: Series[]) {
   return all.flatMap((series) => {
     const first = all.find((other) => other.scenario === series.scenario)!
     if (first === series || first.rows === series.rows) return []
-    const [from, to] = [summaryOf(first), summaryOf(series)]
+    const from = summaryOf(first)
     const grown = (member: 'server_us' | 'postgres_us') =>
-      from[member] && to[member] && from[member].median >= LEAST_US
-        ? to[member].median / from[member].median
-        : undefined
+      from[member] && from[member].median >= LEAST_US ? quotient(series, first, member) : undefined
     return [
       {
         scenario: series.scenario,
