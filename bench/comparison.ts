@@ -17,7 +17,7 @@ export function compare(all: Series[], isOther: (target: string) => boolean): Co
   const names = [...new Set(all.map(({ target }) => target))]
   const others = names.filter(isOther)
   return all
-    .filter(({ target }) => !isOther(target))
+    .filter(({ scenario, target }) => scenario !== 'empty_route' && !isOther(target))
     .flatMap((ours) => {
       const { scenario, rows, target } = ours
       const rivals = others.filter((name) =>
