@@ -18,7 +18,9 @@ interface RoundOptions extends Pick<Options, 'rounds' | 'seconds' | 'connections
 export async function runRounds(targets: Target[], options: RoundOptions): Promise<Series[]> {
   const { seconds, connections, rounds, byScenario = false } = options
   const all: Series[] = []
-  for (const scenario of [...SCENARIOS, 'empty_route'] as const)
+  const [first, ...others] = SCENARIOS
+  // Beside those that are compared with it.
+  for (const scenario of [first, 'empty_route', ...others] as const)
     for (const { name: target, rows, jobs } of targets)
       if (jobs[scenario] && (scenario === 'empty_route' || options.scenarios.includes(scenario)))
         all.push({ scenario, target, rows, samples: [], surprise: undefined })

@@ -10,11 +10,11 @@ import type { Signer } from './tokens.js'
 
 export const SCENARIOS = [
   'metadata',
+  'poll',
+  'unknown_poll',
   'exchange',
   // By agents with a provider, whose assertions are not on record.
   'exchange_provider',
-  'poll',
-  'unknown_poll',
   'introspect',
   'revoke',
   'id_jag',
