@@ -73,6 +73,38 @@ test('the record of one registration is nothing to another', async (t) => {
   t.equal((await agents.exchange(app, theirs.identity_assertion)).statusCode, 200)
 })
 
+test('forged ones, which are looked up before their signature, fail by themselves', async (t) => {
+  const { identity_assertion: good } = await agents.registerAnonymous(app)
+  const [header, , signature] = good.split('.') as [string, string, string]
+  const forged = (changed: object) => {
+    const payload = Buffer.from(JSON.stringify({ ...decodeJwt(good), ...changed }))
+    return `${header}.${payload.toString('base64url')}.${signature}`
+  }
+  const subjects = [
+    '\0',
+    'reg_\0',
+    '\uD800',
+    '',
+    'x'.repeat(5000),
+    'nobody',
+    '{',
+    1,
+    null,
+    ['x'],
+    {},
+  ]
+  const bad = [
+    ...subjects.map((sub) => forged({ sub })),
+    ...[2 ** 31, 1e300, -1].map((generation) => forged({ generation })),
+  ]
+  const answers = await Promise.all(
+    bad.flatMap((text) => [agents.exchange(app, text), agents.exchange(app, good)]),
+  )
+  answers.forEach(({ statusCode }, i) =>
+    t.equal(statusCode, i % 2 ? 200 : 400, String(bad[i >> 1])),
+  )
+})
+
 test('on record or not, everything else about it is checked', async (t) => {
   const { registration_id, identity_assertion: good } = await agents.registerAnonymous(app)
   const claims = decodeJwt(good)
