@@ -1,5 +1,5 @@
 /** Compares this server with others that were measured by turns with it. */
-import { printTable, quotient, times, type Series } from './report.js'
+import { printTable, quotient, range, type Series } from './report.js'
 import type { Summary } from './statistics.js'
 
 interface Compared {
@@ -34,15 +34,15 @@ export function compare(all: Series[], isOther: (target: string) => boolean): Co
 
 export function printComparison(lines: Compared[]): void {
   if (lines.length === 0) return
-  console.log('\nBeside the others: more requests per second, less CPU is better\n')
+  console.log('\nIn times the other: more requests per second, less CPU is better\n')
   printTable(
     ['scenario', 'server', 'beside', 'req/s', 'server CPU'],
     lines.map(({ scenario, target, other, rate, cpu }) => [
       scenario,
       target,
       other,
-      times(rate),
-      times(cpu),
+      range(rate, 2),
+      range(cpu, 2),
     ]),
   )
 }

@@ -42,11 +42,6 @@ export function quotient(of: Series, base: Series, member: keyof Sample): Summar
   return quotients.length === 0 ? undefined : summarize(quotients)
 }
 
-export const times = (factor: Summary | undefined) =>
-  factor === undefined
-    ? '-'
-    : `${factor.median.toFixed(2)}x (${factor.min.toFixed(2)}-${factor.max.toFixed(2)})`
-
 /** Prints columns as wide as they need to be; the first two are aligned to the left. */
 export function printTable(heads: string[], lines: string[][]): void {
   const widths = heads.map((head, i) =>
@@ -93,12 +88,12 @@ export function printGrowth(all: Series[]): void {
   const lines = growth(all).map((line) => [
     line.scenario,
     line.target,
-    times(line.server),
-    times(line.postgres),
+    range(line.server, 2),
+    range(line.postgres, 2),
   ])
   if (lines.length === 0) return
   console.log(
-    '\nGrowth of CPU per request, from the smallest store; median (lowest-highest) of the rounds\n',
+    '\nCPU per request in times that of the smallest store; median (lowest-highest) of the rounds\n',
   )
   printTable(['scenario', 'server', 'server CPU', 'Postgres CPU'], lines)
 }
