@@ -9,7 +9,7 @@ import type { AssertionKind, DatabaseTransaction } from './tables.js'
  */
 const MARGIN_SECONDS = 900
 
-/** `exp` in seconds since the epoch. */
+/** Until when the mark of a token is kept; `exp` in seconds since the epoch. */
 export const keptUntil = (exp: RawBuilder<unknown>) =>
   sql<Date>`to_timestamp(${exp}::float8 + ${sql.lit(MARGIN_SECONDS)})`
 
